@@ -1,0 +1,78 @@
+"""The review queue in Django's admin, on the functions that the pages use."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from dedup import models, releases, review
+from support import merging
+from support.admin import ReadOnly
+
+
+@admin.register(models.Flag)
+class FlagAdmin(ReadOnly):
+    list_display = ["pair", "probability", "status", "flagged_at", "release", "open_in_review"]
+    list_filter = ["status", "older__product", "release"]
+    list_select_related = ["older", "newer", "release"]
+    actions = ["confirm", "dismiss"]
+
+    @admin.display(description="Questions")
+    def pair(self, flag: models.Flag) -> str:
+        return f"{flag.older} | {flag.newer}"
+
+    @admin.display(description="")
+    def open_in_review(self, flag: models.Flag) -> str:
+        return format_html(
+            '<a href="{}">open in review</a>', reverse("review_card", args=[flag.pk])
+        )
+
+    def has_review_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("dedup.review_flag")
+
+    @admin.action(description="Duplicate: confirm", permissions=["review"])
+    def confirm(self, request: HttpRequest, chosen: Any) -> None:
+        self._each(request, chosen, lambda flag: review.confirm(
+            flag=flag, canonical=flag.older, by=request.user  # type: ignore[arg-type]
+        ))  # fmt: skip
+
+    @admin.action(description="Not a duplicate: dismiss", permissions=["review"])
+    def dismiss(self, request: HttpRequest, chosen: Any) -> None:
+        self._each(request, chosen, lambda flag: review.dismiss(flag=flag, by=request.user))  # type: ignore[arg-type]
+
+    def _each(self, request: HttpRequest, chosen: Any, decide: Any) -> None:
+        done = 0
+        for flag in chosen.order_by("pk"):
+            try:
+                decide(flag)
+                done += 1
+            except (review.ReviewRefused, merging.MergeRefused) as error:
+                messages.error(request, f"{flag}: {error}")
+        messages.success(request, f"{done} decided.")
+
+
+@admin.register(models.Review)
+class ReviewAdmin(ReadOnly):
+    list_display = ["flag", "verdict", "by", "reviewed_at", "undone_at"]
+    list_filter = ["verdict", "by"]
+    list_select_related = ["flag", "by"]
+
+
+@admin.register(models.Release)
+class ReleaseAdmin(ReadOnly):
+    list_display = ["name", "is_active", "threshold", "activated_at", "activated_by"]
+    fields = ["name", "fingerprint", "threshold", "is_active", "activated_at", "previous"]
+    actions = ["activate"]
+
+    def has_activate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("dedup.activate_release")
+
+    @admin.action(description="Put into service", permissions=["activate"])
+    def activate(self, request: HttpRequest, chosen: Any) -> None:
+        if chosen.count() != 1:
+            messages.error(request, "Choose one release.")
+            return
+        release = releases.activate(release=chosen.get(), by=request.user)  # type: ignore[arg-type]
+        messages.success(request, f"{release} is in service.")

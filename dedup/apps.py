@@ -1,0 +1,32 @@
+from django.apps import AppConfig
+
+
+class DedupConfig(AppConfig):
+    name = "dedup"
+
+    def ready(self) -> None:
+        from dedup import checks  # noqa: F401 - registers the system checks
+        from support import merging, permissions
+
+        merging.MERGE_RULES.update(
+            {
+                "dedup.Embedding.question": "stays",
+                "dedup.Score.older": "stays",
+                "dedup.Score.newer": "stays",
+                "dedup.Flag.older": "stays",
+                "dedup.Flag.newer": "stays",
+                "dedup.Review.canonical": "stays",
+            }
+        )
+        permissions.ROLES[permissions.AGENT].update({"dedup.review_flag", "dedup.view_flag"})
+        permissions.ROLES[permissions.ADMIN].update(
+            {
+                "dedup.review_flag",
+                "dedup.view_flag",
+                "dedup.view_review",
+                "dedup.view_release",
+                "dedup.change_release",
+                "dedup.activate_release",
+                "dedup.view_score",
+            }
+        )

@@ -1,0 +1,134 @@
+"""Writes scores and flags, in the transaction that settles the claim."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+from django.db.models import Q
+
+from dedup.decision import ScoredCandidate
+from dedup.models import Flag, Release, Score
+from dedup.texts import Text
+from support.models import Merge
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one check found: all scored candidates, and those to flag."""
+
+    text: Text
+    others: dict[int, Text]
+    scored: Sequence[ScoredCandidate]
+    to_flag: Sequence[ScoredCandidate]
+    release: Release
+
+
+def write(findings: Findings, *, now: datetime) -> None:
+    """Store scores; open, renew or withdraw the question's flags. Never overrules a person.
+
+    To be called inside `outbox.settling`. Questions are locked in id order, then flags.
+    """
+    ids = sorted({findings.text.question_id, *findings.others})
+    with connection.cursor() as cursor:  # as the foreign keys will, but in the order of all others
+        cursor.execute(
+            "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE", [ids]
+        )
+    _store_scores(findings, now)
+    question_id = findings.text.question_id
+    flags = {
+        flag.older_id if flag.newer_id == question_id else flag.newer_id: flag
+        for flag in Flag.objects.filter(Q(older=question_id) | Q(newer=question_id))
+        .order_by("pk")
+        .select_for_update()
+    }
+    wanted = {candidate.question_id: candidate for candidate in findings.to_flag}
+    for other_id, candidate in wanted.items():
+        _open(flags.get(other_id), findings, candidate, now)
+    for other_id, flag in flags.items():
+        if other_id not in wanted:
+            _withdraw(flag, findings, other_id, now)
+
+
+def _ordered(findings: Findings, other_id: int) -> tuple[Text, Text]:
+    one, other = sorted([findings.text, findings.others[other_id]], key=lambda text: text.order)
+    return one, other
+
+
+def _store_scores(findings: Findings, now: datetime) -> None:
+    rows = []
+    for candidate in sorted(findings.scored, key=lambda candidate: candidate.question_id):
+        older, newer = _ordered(findings, candidate.question_id)
+        rows.append(
+            Score(
+                older_id=older.question_id,
+                newer_id=newer.question_id,
+                older_hash=older.hash,
+                newer_hash=newer.hash,
+                release=findings.release,
+                logit=candidate.logit,
+                cosine=candidate.cosine,
+                probability=candidate.probability,
+                scored_at=now,
+            )
+        )
+    Score.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["older", "newer", "release"],
+        update_fields=["older_hash", "newer_hash", "logit", "cosine", "probability", "scored_at"],
+    )
+
+
+def _open(
+    flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now: datetime
+) -> None:
+    older, newer = _ordered(findings, candidate.question_id)
+    texts = (older.hash, newer.hash)
+    if flag is None:
+        if not _was_parted(older, newer):
+            Flag.objects.create(
+                older_id=older.question_id,
+                newer_id=newer.question_id,
+                older_hash=older.hash,
+                newer_hash=newer.hash,
+                probability=candidate.probability,
+                release=findings.release,
+                flagged_at=now,
+            )
+        return
+    is_decided = flag.status in {Flag.Status.CONFIRMED, Flag.Status.DISMISSED}
+    if is_decided and (flag.older_hash, flag.newer_hash) == texts:
+        return  # a person said what it is, and both texts still say what that person read
+    if flag.status == Flag.Status.CONFIRMED:
+        return
+    if flag.status != Flag.Status.OPEN:
+        flag.status, flag.flagged_at, flag.decided_at = Flag.Status.OPEN, now, None
+    flag.older_hash, flag.newer_hash = texts
+    flag.probability, flag.release = candidate.probability, findings.release
+    flag.save()
+
+
+def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> None:
+    """An open flag goes when its question now reads otherwise, or the pair was scored too low."""
+    if flag.status != Flag.Status.OPEN or flag.disputed_at:
+        return
+    own = flag.older_hash if flag.older_id == findings.text.question_id else flag.newer_hash
+    rescored = {candidate.question_id: candidate.probability for candidate in findings.scored}
+    too_low = rescored.get(other_id, 1.0) < findings.release.threshold
+    if own != findings.text.hash or too_low:
+        flag.status, flag.decided_at = Flag.Status.WITHDRAWN, now
+        flag.save(update_fields=["status", "decided_at"])
+
+
+def _was_parted(older: Text, newer: Text) -> bool:
+    """Whether people merged this pair and took it back, and neither text has changed since."""
+    pair = Q(duplicate=older.question_id, canonical=newer.question_id) | Q(
+        duplicate=newer.question_id, canonical=older.question_id
+    )
+    last = Merge.objects.filter(pair).order_by("-pk").select_related("duplicate", "canonical")
+    edge = last.first()
+    if edge is None or edge.undone_at is None:
+        return False
+    edits = [q.edited_at for q in (edge.duplicate, edge.canonical) if q.edited_at]
+    return all(edited_at <= edge.undone_at for edited_at in edits)

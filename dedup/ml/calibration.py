@@ -1,0 +1,54 @@
+"""Raw score and cosine -> probability, by logistic regression (Platt 1999)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """probability = sigmoid(bias + logit * by_logit + cosine * by_cosine)."""
+
+    bias: float
+    by_logit: float
+    by_cosine: float
+
+    def probabilities(self, logits: Sequence[float], cosines: Sequence[float]) -> np.ndarray:
+        """(n,) float64 in 0..1. Raises FloatingPointError where a value is not finite."""
+        raw = (
+            self.bias
+            + self.by_logit * np.asarray(logits, dtype=np.float64)
+            + self.by_cosine * np.asarray(cosines, dtype=np.float64)
+        )
+        if not np.isfinite(raw).all():
+            raise FloatingPointError("a score or a cosine is not finite")
+        return sigmoid(raw)
+
+    def at_prior(self, prior: float, fitted_prior: float) -> "Calibration":
+        """The same map where `prior` of all pairs are duplicates (Elkan 2001)."""
+        shift = np.log(prior / (1 - prior)) - np.log(fitted_prior / (1 - fitted_prior))
+        return Calibration(self.bias + float(shift), self.by_logit, self.by_cosine)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Logistic function that does not overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * values))
+
+
+def fit_calibration(
+    logits: Sequence[float], cosines: Sequence[float], labels: Sequence[float], ridge: float = 1e-3
+) -> Calibration:
+    """Newton's method on the log loss; rows must not be the ones the network was trained on."""
+    columns = [np.ones(len(labels)), np.asarray(logits, float), np.asarray(cosines, float)]
+    X, y = np.stack(columns, axis=1), np.asarray(labels, float)
+    weights = np.zeros(3)
+    for _ in range(50):
+        p = sigmoid(X @ weights)
+        gradient = X.T @ (p - y) + ridge * weights
+        hessian = (X * (p * (1 - p))[:, None]).T @ X + ridge * np.eye(3)
+        step = np.linalg.solve(hessian, gradient)
+        weights -= step
+        if np.abs(step).max() < 1e-9:
+            break
+    return Calibration(*(float(w) for w in weights))

@@ -1,0 +1,62 @@
+"""Metrics, with intervals."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def average_precision(scores: Sequence[float], labels: Sequence[float]) -> float:
+    """Mean precision at each duplicate, best score first; 0 where there is none."""
+    y = np.asarray(labels)[np.argsort(-np.asarray(scores), kind="stable")] > 0.5
+    precision = np.cumsum(y) / np.arange(1, len(y) + 1)
+    return float(precision[y].mean()) if y.any() else 0.0
+
+
+def mean_average_precision(
+    queries: Sequence[str], scores: Sequence[float], labels: Sequence[float]
+) -> float:
+    """Mean over the queries that have a duplicate."""
+    rows: dict[str, list[int]] = {}
+    for i, query in enumerate(queries):
+        rows.setdefault(query, []).append(i)
+    each = [
+        average_precision([scores[i] for i in chosen], [labels[i] for i in chosen])
+        for chosen in rows.values()
+        if any(labels[i] > 0.5 for i in chosen)
+    ]
+    return float(np.mean(each)) if each else 0.0
+
+
+def accuracy(probabilities: Sequence[float], labels: Sequence[float], at: float = 0.5) -> float:
+    """Share of rows on the right side of `at`."""
+    return float(((np.asarray(probabilities) >= at) == (np.asarray(labels) > 0.5)).mean())
+
+
+def f1(probabilities: Sequence[float], labels: Sequence[float], at: float = 0.5) -> float:
+    """Harmonic mean of precision and recall at `at`."""
+    found, true = np.asarray(probabilities) >= at, np.asarray(labels) > 0.5
+    return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))
+
+
+def calibration_error(
+    probabilities: Sequence[float], labels: Sequence[float], bins: int = 15
+) -> float:
+    """Expected calibration error over equal-width bins (Naeini et al. 2015)."""
+    p, y = np.asarray(probabilities), np.asarray(labels, float)
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = [abs(p[which == b].sum() - y[which == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(p))
+
+
+def bootstrap_interval(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    scores: Sequence[float],
+    labels: Sequence[float],
+    times: int = 200,
+    seed: int = 7,
+) -> tuple[float, float]:
+    """The middle 95 % of a metric over rows drawn again (Efron 1979)."""
+    s, y, rng = np.asarray(scores), np.asarray(labels), np.random.default_rng(seed)
+    drawn = [rng.integers(0, len(s), len(s)) for _ in range(times)]
+    values = [metric(s[d], y[d]) for d in drawn]
+    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))

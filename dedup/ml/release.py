@@ -1,0 +1,92 @@
+"""Opens a release: checks its files, loads its networks, proves its golden pairs."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dedup.ml.artifact import ArtifactRefused, Manifest, verify
+from dedup.ml.biencoder import BiEncoder
+from dedup.ml.calibration import Calibration
+from dedup.ml.crossencoder import CrossEncoder
+from dedup.ml.pairs import Judged, Pair
+
+log = logging.getLogger(__name__)
+
+GOLDEN_TOLERANCE = 1e-3
+
+
+class ReleaseScorer:
+    """A release in service; see `dedup.ml.pairs.Scorer`."""
+
+    def __init__(
+        self, manifest: Manifest, bi: BiEncoder, cross: CrossEncoder, calibration: Calibration
+    ) -> None:
+        self.manifest = manifest
+        self.name = manifest.name
+        self.fingerprint = manifest.fingerprint
+        self.embedding_fingerprint = manifest.embedding_fingerprint
+        self.dimensions = bi.dimensions
+        self.bi, self.cross, self.calibration = bi, cross, calibration
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of model inputs: (n, dimensions) float32, unit length."""
+        return self.bi.embed(texts)
+
+    def judge(self, pairs: Sequence[Pair], cosines: Sequence[float]) -> list[Judged]:
+        """One judgement for each pair. Raises ValueError for unequal lengths, FloatingPointError
+        where a score is not finite."""
+        if len(pairs) != len(cosines):
+            raise ValueError(f"{len(pairs)} pairs and {len(cosines)} cosines")
+        logits = self.cross.scores(pairs)
+        probabilities = self.calibration.probabilities(list(logits), cosines)
+        return [
+            Judged(float(logit), float(cosine), float(probability))
+            for logit, cosine, probability in zip(logits, cosines, probabilities, strict=True)
+        ]
+
+
+def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
+    """Verifies, loads and proves a release. Raises ArtifactRefused."""
+    folder = Path(folder)
+    manifest = verify(folder)
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
+    except Exception as error:  # whatever a loader raises, the release is not usable
+        raise ArtifactRefused(f"the networks cannot be loaded: {error}") from error
+    given = manifest.raw["calibration"]["coefficients"]
+    calibration = Calibration(given["bias"], given["by_logit"], given["by_cosine"])
+    scorer = ReleaseScorer(manifest, bi, cross, calibration)
+    check_golden(scorer)
+    log.info("release %s opened, %s", scorer.name, cross.dtype)
+    return scorer
+
+
+def check_golden(scorer: ReleaseScorer) -> None:
+    """Raises ArtifactRefused unless each golden pair comes out, in fp32, as written."""
+    golden = scorer.manifest.raw["golden"]
+    pairs = [Pair(g["older"], g["newer"]) for g in golden]
+    try:
+        cosines = pair_cosines(scorer, pairs)
+        logits = scorer.cross.reference_scores(pairs)
+        probabilities = scorer.calibration.probabilities(list(logits), list(cosines))
+    except FloatingPointError as error:
+        raise ArtifactRefused(str(error)) from error
+    found = np.stack([logits, cosines, probabilities], axis=1)
+    wanted = np.asarray([[g["logit"], g["cosine"], g["probability"]] for g in golden])
+    if not golden or not (np.abs(found - wanted) <= GOLDEN_TOLERANCE).all():
+        raise ArtifactRefused("a golden pair does not come out as the manifest says")
+
+
+def pair_cosines(scorer: ReleaseScorer, pairs: Sequence[Pair]) -> np.ndarray:
+    """Cosine of each pair, (n,) float64; each distinct text is embedded once."""
+    texts = sorted({text for pair in pairs for text in (pair.older, pair.newer)})
+    at = {text: i for i, text in enumerate(texts)}
+    vectors = scorer.embed(texts).astype(np.float64)
+    older = vectors[[at[p.older] for p in pairs]]
+    newer = vectors[[at[p.newer] for p in pairs]]
+    return np.einsum("ij,ij->i", older, newer)

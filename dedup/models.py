@@ -1,0 +1,254 @@
+"""Releases and what they said, flags and what people said of them."""
+
+from typing import Self
+
+from django.db import models
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Greatest, Least
+from django.utils import timezone
+from pgvector.django import HalfVectorField, HnswIndex
+
+DIMENSIONS = 384
+
+
+class Release(models.Model):
+    """A trained scorer with its calibration and thresholds, ready for service."""
+
+    name = models.CharField(max_length=100, unique=True)
+    fingerprint = models.CharField(max_length=64, unique=True)
+    embedding_fingerprint = models.CharField(max_length=64)
+    threshold = models.FloatField()  # lowest probability that is flagged
+    suggestion_floor = models.FloatField()  # lowest probability that is suggested
+    sure_threshold = models.FloatField()  # from here on it is worded more surely
+    manifest = models.JSONField(default=dict)
+    added_at = models.DateTimeField(default=timezone.now)
+    is_active = models.BooleanField(default=False)
+    activated_at = models.DateTimeField(null=True, blank=True)
+    activated_by = models.ForeignKey(
+        "support.User", models.PROTECT, null=True, blank=True, related_name="activated_releases"
+    )
+    previous = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="+")
+
+    class Meta:
+        permissions = [("activate_release", "Can activate and roll back releases")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_active"], condition=Q(is_active=True), name="release_one_active"
+            ),
+            models.CheckConstraint(
+                condition=Q(threshold__gt=0, threshold__lte=1), name="release_threshold_is_share"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Embedding(models.Model):
+    """A question as a point: the bi-encoder's unit vector of its model input."""
+
+    question = models.OneToOneField(
+        "support.Question", models.PROTECT, primary_key=True, related_name="embedding"
+    )
+    vector = HalfVectorField(dimensions=DIMENSIONS)
+    text_hash = models.CharField(max_length=64)
+    fingerprint = models.CharField(max_length=64)  # of the bi-encoder that made it
+    embedded_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [
+            HnswIndex(
+                name="embedding_hnsw",
+                fields=["vector"],
+                m=16,
+                ef_construction=64,
+                opclasses=["halfvec_cosine_ops"],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Embedding of question {self.question_id}"
+
+
+class Score(models.Model):
+    """What one release said of one pair of texts; also the cache of it."""
+
+    older = models.ForeignKey("support.Question", models.PROTECT, related_name="scores_as_older")
+    newer = models.ForeignKey("support.Question", models.PROTECT, related_name="scores_as_newer")
+    older_hash = models.CharField(max_length=64)
+    newer_hash = models.CharField(max_length=64)
+    release = models.ForeignKey(Release, models.PROTECT, related_name="scores")
+    logit = models.FloatField()
+    cosine = models.FloatField()
+    probability = models.FloatField()
+    scored_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["older", "newer", "release"], name="score_once_per_pair_and_release"
+            ),
+            models.CheckConstraint(
+                condition=Q(probability__gte=0, probability__lte=1), name="score_probability_is_share"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.older_id} and {self.newer_id}: {self.probability:.2f}"
+
+
+class FlagQuerySet(models.QuerySet["Flag"]):
+    def open(self) -> Self:
+        return self.filter(status=Flag.Status.OPEN)
+
+    def with_roots(self) -> Self:
+        """Annotate `low` and `high`: the ids of the two live threads, smaller first."""
+        older = Coalesce("older__canonical_id", "older_id")
+        newer = Coalesce("newer__canonical_id", "newer_id")
+        return self.annotate(low=Least(older, newer), high=Greatest(older, newer))
+
+    def across_threads(self) -> Self:
+        """Flags whose two questions are not in one thread already, or whose merge is disputed."""
+        return self.with_roots().filter(~Q(low=F("high")) | Q(disputed_at__isnull=False))
+
+    def one_per_threads(self) -> Self:
+        """Of the open flags between the same two live threads, only the likeliest."""
+        rivals = (
+            Flag.objects.open()
+            .with_roots()
+            .filter(low=OuterRef("low"), high=OuterRef("high"))
+            .order_by("-probability", "pk")
+        )
+        return self.with_roots().filter(pk=Subquery(rivals.values("pk")[:1]))
+
+    def in_queue_order(self) -> Self:
+        """Likeliest duplicates first; the key makes paging stable."""
+        return self.order_by("-probability", "pk").select_related(
+            "older__product", "newer__product", "release"
+        )
+
+    def to_merge(self) -> Self:
+        """Confirmed pairs of the same readers, that nobody with the right to merge has merged."""
+        same_readers = Q(older__audience="public", newer__audience="public") | Q(
+            older__audience="private",
+            newer__audience="private",
+            older__asked_by=F("newer__asked_by"),
+        )
+        return (
+            self.with_roots()
+            .filter(same_readers, ~Q(low=F("high")), status=Flag.Status.CONFIRMED)
+            .order_by("decided_at", "pk")
+            .select_related("older__product", "newer__product")
+        )
+
+
+class Flag(models.Model):
+    """Two questions that may be one, waiting for a reviewer. One row for each pair, for ever.
+
+    A dismissed flag is a cannot-link: no check and no release opens it again while both texts
+    stay as they were judged.
+    """
+
+    class Status(models.TextChoices):
+        OPEN = "open", "Open"
+        CONFIRMED = "confirmed", "Duplicate"
+        DISMISSED = "dismissed", "Not a duplicate"
+        WITHDRAWN = "withdrawn", "No longer likely"
+
+    older = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_older")
+    newer = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_newer")
+    older_hash = models.CharField(max_length=64)
+    newer_hash = models.CharField(max_length=64)
+    probability = models.FloatField()
+    release = models.ForeignKey(Release, models.PROTECT, related_name="flags")
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.OPEN)
+    flagged_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    claimed_by = models.ForeignKey(
+        "support.User", models.SET_NULL, null=True, blank=True, related_name="claimed_flags"
+    )
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    disputed_by = models.ForeignKey(
+        "support.User", models.PROTECT, null=True, blank=True, related_name="disputed_flags"
+    )
+    disputed_at = models.DateTimeField(null=True, blank=True)
+    dispute = models.CharField(max_length=500, blank=True)  # why the asker says "mine is different"
+
+    objects = FlagQuerySet.as_manager()
+
+    class Meta:
+        permissions = [("review_flag", "Can review flagged duplicates")]
+        constraints = [
+            models.UniqueConstraint(
+                Least("older", "newer"), Greatest("older", "newer"), name="flag_once_per_pair"
+            ),
+            models.CheckConstraint(
+                condition=~Q(older=F("newer")), name="flag_joins_two_questions"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["-probability", "id"], condition=Q(status="open"), name="flag_queue"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.older_id} and {self.newer_id}"
+
+
+class ReviewQuerySet(models.QuerySet["Review"]):
+    def standing(self) -> Self:
+        """Reviews that were not taken back."""
+        return self.filter(undone_at__isnull=True)
+
+
+class Review(models.Model):
+    """What one person said of a flag, with the texts and the release as they were then."""
+
+    class Verdict(models.TextChoices):
+        CONFIRMED = "confirmed", "Duplicate"
+        DISMISSED = "dismissed", "Not a duplicate"
+        SKIPPED = "skipped", "Skipped"
+
+    flag = models.ForeignKey(Flag, models.PROTECT, related_name="reviews")
+    verdict = models.CharField(max_length=9, choices=Verdict.choices)
+    by = models.ForeignKey("support.User", models.PROTECT, related_name="reviews")
+    reviewed_at = models.DateTimeField(default=timezone.now)
+    canonical = models.ForeignKey(
+        "support.Question", models.PROTECT, null=True, blank=True, related_name="reviews_as_canonical"
+    )
+    merge = models.ForeignKey(
+        "support.Merge", models.PROTECT, null=True, blank=True, related_name="reviews"
+    )
+    probability = models.FloatField()
+    release = models.CharField(max_length=100)
+    older_hash = models.CharField(max_length=64)
+    newer_hash = models.CharField(max_length=64)
+    undone_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ReviewQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["by", "-reviewed_at"], name="review_of_person")]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} by {self.by_id}"
+
+
+class Draft(models.Model):
+    """A text that somebody is writing, for the worker to find similar questions for.
+
+    Kept in an unlogged table and for a minute at most: a draft may be private. The broker carries
+    only its random id.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    text = models.TextField()
+    reader = models.ForeignKey("support.User", models.CASCADE, null=True, related_name="+")
+    product = models.ForeignKey("support.Product", models.CASCADE, null=True, related_name="+")
+    limit = models.PositiveSmallIntegerField(default=5)
+    put_at = models.DateTimeField(default=timezone.now)
+    found = models.JSONField(null=True)  # [[question id, probability], ...], likeliest first
+
+    def __str__(self) -> str:
+        return str(self.id)

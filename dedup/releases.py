@@ -1,0 +1,87 @@
+"""Which release is in service: add one, activate it, roll back."""
+
+from datetime import datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from dedup.ml.artifact import verify
+from dedup.models import Release
+from support import audit
+from support.models import User
+
+
+class NoRelease(Exception):
+    """No release is active: nothing can be checked, and the site says so."""
+
+
+class NoWayBack(Exception):
+    """The active release replaced none."""
+
+
+def active() -> Release:
+    """Return the release in service. Raises NoRelease."""
+    release = Release.objects.filter(is_active=True).first()
+    if release is None:
+        raise NoRelease("No release is active: run activate_release.")
+    return release
+
+
+def folder_of(release: Release) -> Path:
+    """Where the files of a release lie on this machine."""
+    return Path(settings.DEDUP_ARTIFACTS) / release.name
+
+
+def add(name: str) -> Release:
+    """Take the artifact folder `name` in as a release, not yet active; adding it again is harmless.
+
+    Raises dedup.ml.artifact.ArtifactRefused where a file is missing or is not what its hash says.
+    """
+    manifest = verify(Path(settings.DEDUP_ARTIFACTS) / name)
+    release, _ = Release.objects.update_or_create(
+        name=name,
+        defaults={
+            "fingerprint": manifest.fingerprint,
+            "embedding_fingerprint": manifest.embedding_fingerprint,
+            "manifest": manifest.raw,
+        },
+        create_defaults={
+            "fingerprint": manifest.fingerprint,
+            "embedding_fingerprint": manifest.embedding_fingerprint,
+            "manifest": manifest.raw,
+            "threshold": manifest.thresholds["flag"],
+            "suggestion_floor": manifest.thresholds["suggest"],
+            "sure_threshold": manifest.thresholds["sure"],
+        },
+    )
+    return release
+
+
+@transaction.atomic
+def activate(*, release: Release, by: User | None = None, now: datetime | None = None) -> Release:
+    """Put `release` into service; workers take it up with their next check."""
+    now = now or timezone.now()
+    in_order = Release.objects.order_by("pk").select_for_update()
+    by_id = {row.pk: row for row in in_order}
+    chosen = by_id[release.pk]
+    before = next((row for row in by_id.values() if row.is_active), None)
+    if before and before.pk == chosen.pk:
+        return chosen
+    if before:
+        before.is_active = False
+        before.save(update_fields=["is_active"])
+    chosen.is_active, chosen.previous = True, before
+    chosen.activated_at, chosen.activated_by = now, by
+    chosen.save(update_fields=["is_active", "previous", "activated_at", "activated_by"])
+    audit.record("release_activated", by=by, now=now, release=chosen.name)
+    return chosen
+
+
+def roll_back(*, by: User | None = None, now: datetime | None = None) -> Release:
+    """Put the release back into service that the active one replaced. Raises NoWayBack."""
+    current = active()
+    if current.previous is None:
+        raise NoWayBack(f"{current.name} replaced no other release.")
+    return activate(release=current.previous, by=by, now=now)

@@ -1,0 +1,104 @@
+"""Similar questions for a draft or a search. The web's side: asks the worker within a budget, and
+falls back to words alone. Never imports the networks."""
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.utils import timezone
+
+from dedup import shortlist
+from dedup.ml.text import model_input
+from dedup.models import Draft
+from support.celery import app
+from support.models import Question, User
+from support.models.question import QuestionQuerySet
+
+log = logging.getLogger(__name__)
+
+TASK = "dedup.tasks.suggest"
+POLL_SECONDS = 0.015
+DRAFT_SECONDS = 60
+BREAK_SECONDS = 5.0
+
+_silent_until = 0.0
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Live questions that resemble a text, likeliest first; `by_meaning` says whether the networks
+    were asked or, as they did not answer in time, words alone."""
+
+    questions: list[Question]
+    by_meaning: bool
+
+
+def readable_by(reader: User | AnonymousUser | None, product_id: int | None) -> QuestionQuerySet:
+    """What may be suggested to a reader: filtered before anything is ranked."""
+    found = Question.objects.visible_to(reader or AnonymousUser())
+    return found.filter(product=product_id) if product_id else found
+
+
+def similar(
+    *,
+    title: str,
+    body: str = "",
+    reader: User | AnonymousUser,
+    product_id: int | None = None,
+    limit: int = 5,
+) -> Suggestions:
+    """Return questions like this text that `reader` may see. Saves nothing beyond the moment."""
+    text = model_input(title, body)
+    ids = _ask_worker(text, reader, product_id, limit)
+    by_meaning = ids is not None
+    if ids is None:
+        readable = readable_by(reader, product_id)
+        words = shortlist.draw(readable, text=text, vector=None, limit=limit)
+        ids = [candidate.question_id for candidate in words]
+    return Suggestions(_as_canonical(ids, reader)[:limit], by_meaning)
+
+
+def _ask_worker(
+    text: str, reader: User | AnonymousUser, product_id: int | None, limit: int
+) -> list[int] | None:
+    """Ids found by the worker, or None where it did not answer within the budget."""
+    global _silent_until  # noqa: PLW0603 - one breaker for each process
+    if time.monotonic() < _silent_until:
+        return None
+    draft = Draft.objects.create(
+        pk=uuid.uuid4(), text=text, reader_id=reader.pk, product_id=product_id, limit=limit
+    )
+    try:
+        app.send_task(TASK, [str(draft.pk)], expires=5, retry=False)
+        return _await(draft, time.monotonic() + settings.DEDUP_SUGGEST_SECONDS)
+    except Exception as error:  # noqa: BLE001 - whatever a broker does, the page goes on
+        _silent_until = time.monotonic() + BREAK_SECONDS
+        log.warning("The worker could not be asked: %s", type(error).__name__)
+        return None
+    finally:
+        old = timezone.now() - timedelta(seconds=DRAFT_SECONDS)
+        Draft.objects.filter(pk=draft.pk).delete()
+        Draft.objects.filter(put_at__lt=old).delete()
+
+
+def _await(draft: Draft, deadline: float) -> list[int] | None:
+    while time.monotonic() < deadline:
+        found = Draft.objects.filter(pk=draft.pk).values_list("found", flat=True).first()
+        if found is not None:
+            return [pk for pk, _probability in found]
+        time.sleep(POLL_SECONDS)
+    return None
+
+
+def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Question]:
+    """The live questions that stand for these, each once, in the same order."""
+    roots = Question.objects.visible_to(reader).filter(pk__in=ids).select_related("canonical")
+    standing = {question.pk: question.canonical or question for question in roots}
+    unique = {standing[pk].pk: None for pk in ids if pk in standing}
+    answered = Question.objects.visible_to(reader).with_answered().select_related("product")
+    by_id = answered.in_bulk(list(unique))
+    return [by_id[pk] for pk in unique if pk in by_id]

@@ -1,0 +1,110 @@
+"""Django's admin. What people wrote and what happened is read here, never changed."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.http import HttpRequest
+
+from support import models, outbox
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that only the functions of the house may write."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(models.User)
+class PersonAdmin(UserAdmin):  # type: ignore[type-arg]
+    list_display = ["username", "display_name", "email", "is_active"]
+    list_filter = ["groups", "is_active"]
+    fieldsets = [
+        *(UserAdmin.fieldsets or []),
+        ("Portal", {"fields": ["display_name", "wants_mail"]}),
+    ]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(models.Product)
+class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ["name", "slug"]
+    prepopulated_fields = {"slug": ["name"]}
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(models.Question)
+class QuestionAdmin(ReadOnly):
+    list_display = ["title", "product", "asked_by", "asked_at", "audience", "canonical"]
+    list_filter = ["product", "audience"]
+    search_fields = ["title"]
+    list_select_related = ["product", "asked_by", "canonical"]
+    fields = ["product", "title", "body", "audience", "asked_by", "asked_at", "version", "canonical"]
+
+
+@admin.register(models.Answer)
+class AnswerAdmin(ReadOnly):
+    list_display = ["pk", "question", "written_by", "written_at"]
+    list_select_related = ["question", "written_by"]
+
+
+@admin.register(models.Merge)
+class MergeAdmin(ReadOnly):
+    list_display = ["duplicate", "canonical", "merged_by", "merged_at", "undone_by", "undone_at"]
+    list_select_related = ["duplicate", "canonical", "merged_by", "undone_by"]
+    list_filter = ["merged_at"]
+
+
+@admin.register(models.AuditEntry)
+class AuditAdmin(ReadOnly):
+    list_display = ["at", "action", "by", "question"]
+    list_filter = ["action"]
+    list_select_related = ["by", "question"]
+
+
+@admin.register(models.Notification)
+class NotificationAdmin(ReadOnly):
+    list_display = ["kind", "recipient", "status", "due_at", "sent_at"]
+    list_filter = ["status", "kind"]
+    list_select_related = ["recipient"]
+
+
+@admin.register(models.OutboxEntry)
+class OutboxAdmin(ReadOnly):
+    list_display = ["question", "put_at", "settled_at", "attempts", "quarantined_at", "failure"]
+    list_filter = ["quarantined_at"]
+    list_select_related = ["question"]
+    actions = ["check_again"]
+
+    @admin.action(description="Check again", permissions=["view"])
+    def check_again(self, request: HttpRequest, chosen: Any) -> None:
+        count = outbox.retry_quarantined(question_ids=list(chosen.values_list("question", flat=True)))
+        messages.success(request, f"{count} questions will be checked again.")
+
+
+@admin.register(models.MergeGrant)
+class MergeGrantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ["agent", "product"]
+
+
+@admin.register(models.ApiToken)
+class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ["name", "user", "created_at", "expires_at"]
+    exclude = ["digest"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

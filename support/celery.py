@@ -1,0 +1,44 @@
+"""The Celery app: three queues, and what beat rings.
+
+The broker carries no questions, only bells: what waits lies in Postgres (support.outbox).
+"""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "support.settings")
+
+app = Celery("askonce")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=False,  # a bell may be lost: the sweep rings again
+    task_default_queue="checks",
+    task_queues=[Queue("interactive"), Queue("checks"), Queue("training")],
+    task_routes={
+        "dedup.tasks.suggest": {"queue": "interactive"},
+        "dedup.tasks.train": {"queue": "training"},
+    },
+    beat_schedule={
+        "check-waiting": {"task": "dedup.tasks.check_waiting", "schedule": 10.0},
+        "send-notifications": {"task": "support.tasks.send_notifications", "schedule": 10.0},
+        "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
+    },
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "socket_timeout": 0.5,
+        "socket_connect_timeout": 0.5,
+        "max_retries": 1,
+        "visibility_timeout": 60,
+    },
+    redis_socket_timeout=0.5,
+    redis_socket_connect_timeout=0.5,
+    worker_proc_alive_timeout=60,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+)
+app.autodiscover_tasks()

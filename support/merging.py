@@ -1,0 +1,322 @@
+"""Merge and unmerge. Nothing moves: a merge adds an edge and sets pointers, an unmerge takes both back.
+
+The edges (Merge rows in force) are the truth. `Question.canonical` is always the root that they
+lead to, so that reading a thread needs no recursion.
+
+Whoever changes threads locks all their questions in id order first, and looks again under the lock.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from django.db import OperationalError, connection, transaction
+from django.db.models import Case, Q, Value, When
+from django.utils import timezone
+
+from support import audit, notifications
+from support.models import Answer, Merge, Question, Subscription, User, Vote
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRIES = 3
+
+# What happens to each relation to Question when its question is merged. A test walks all models.
+#   stays:    remains on the question where it was made, and is read from there
+#   union:    stays too; a thread shows each person once
+#   computed: counted or derived when a thread is read
+#   carried:  the merge itself
+MERGE_RULES: dict[str, str] = {
+    "support.Question.canonical": "carried",
+    "support.Merge.duplicate": "carried",
+    "support.Merge.canonical": "carried",
+    "support.Answer.question": "stays",
+    "support.Acceptance.question": "stays",
+    "support.AuditEntry.question": "stays",
+    "support.Notification.question": "stays",
+    "support.OutboxEntry.question": "stays",
+    "support.Vote.question": "union",
+    "support.Subscription.question": "union",
+}
+
+
+class MergeRefused(Exception):
+    """A merge or unmerge that cannot be done. `code` says why, for programs."""
+
+    code = "refused"
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class SameQuestion(MergeRefused):
+    code = "same_question"
+
+
+class NotLive(MergeRefused):
+    code = "merged"
+
+
+class AudienceDiffers(MergeRefused):
+    code = "audience_differs"
+
+
+class Stale(MergeRefused):
+    code = "stale"
+
+
+class NotAllowed(MergeRefused):
+    code = "not_allowed"
+
+
+class ThreadsMoved(MergeRefused):
+    """Other people merged and unmerged these threads faster than they could be locked."""
+
+    code = "busy"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the machine had said when somebody decided, as plain values."""
+
+    probability: float | None = None
+    release: str = ""
+
+
+def retried(function: Callable[P, R]) -> Callable[P, R]:
+    """Run in a transaction; after a deadlock, a serialization failure or a moved thread, again.
+
+    Only the outermost call retries: a transaction that failed cannot be repeated from inside.
+    """
+
+    @wraps(function)
+    def outermost(*args: P.args, **kwargs: P.kwargs) -> R:
+        if connection.in_atomic_block:
+            return function(*args, **kwargs)
+        for left in reversed(range(TRIES)):
+            try:
+                with transaction.atomic():
+                    return function(*args, **kwargs)
+            except ThreadsMoved:
+                if not left:
+                    raise
+            except OperationalError as error:
+                state = getattr(error.__cause__, "sqlstate", None)
+                if state not in {"40P01", "40001"} or not left:
+                    raise
+            time.sleep(0.02 * (TRIES - left))
+        raise AssertionError("unreachable")
+
+    return outermost
+
+
+def lock_threads(*question_ids: int) -> dict[int, Question]:
+    """Lock all questions of the threads in which these are, in id order; return them by id.
+
+    To be called in a transaction, before any other lock is taken. Raises ThreadsMoved when a
+    thread gained or lost members meanwhile (`retried` tries again), Question.DoesNotExist when
+    an id is unknown.
+    """
+    members = Question.objects.of_threads(*question_ids)
+    expected = set(members.values_list("pk", flat=True))
+    if missing := set(question_ids) - expected:
+        raise Question.DoesNotExist(f"no question {sorted(missing)}")
+    locked = Question.objects.filter(pk__in=expected).order_by("pk").select_for_update()
+    by_id = {question.pk: question for question in locked}
+    if set(members.values_list("pk", flat=True)) != expected:
+        raise ThreadsMoved("These questions are being merged by somebody else.")
+    return by_id
+
+
+def choose_direction(one: Question, other: Question) -> tuple[Question, Question]:
+    """Return (duplicate, canonical): an answered question beats an unanswered one, then the older."""
+    answered = set(
+        Question.objects.filter(pk__in=[one.pk, other.pk])
+        .with_answered()
+        .filter(answered=True)
+        .values_list("pk", flat=True)
+    )
+    newer, older = sorted([one, other], key=lambda q: q.order, reverse=True)
+    if newer.pk in answered and older.pk not in answered:
+        return older, newer
+    return newer, older
+
+
+@retried
+def merge(
+    *,
+    duplicate: Question,
+    canonical: Question,
+    by: User,
+    reason: str = "",
+    seen: Mapping[int, int] | None = None,
+    evidence: Evidence = Evidence(),
+    now: datetime | None = None,
+) -> Merge:
+    """Let `canonical` stand for `duplicate` and for all that was merged into that.
+
+    `seen` maps ids of questions to the versions that the person had before them. Repeating a merge
+    that is in force returns it unchanged.
+
+    Raises SameQuestion, NotLive (one of them is merged already), AudienceDiffers (other people may
+    read them), Stale (edited since it was seen), NotAllowed, ThreadsMoved.
+    """
+    now = now or timezone.now()
+    threads = lock_threads(duplicate.pk, canonical.pk)
+    duplicate, canonical = threads[duplicate.pk], threads[canonical.pk]
+    _require_right(by, duplicate, canonical)
+    repeated = Merge.objects.in_force().filter(duplicate=duplicate, canonical=canonical).first()
+    if repeated:
+        return repeated
+    _refuse_impossible(duplicate, canonical)
+    _refuse_stale(threads, seen or {})
+    told = notifications.told_of_merge(duplicate, canonical, by=by)
+
+    edge = Merge.objects.create(
+        duplicate=duplicate,
+        canonical=canonical,
+        merged_by=by,
+        merged_at=now,
+        reason=reason,
+        probability=evidence.probability,
+        release=evidence.release,
+    )
+    # One statement for the whole thread: the key allows no moment with a chain in it.
+    Question.objects.filter(Q(pk=duplicate.pk) | Q(canonical=duplicate)).update(canonical=canonical)
+    audit.record_merge("merged", edge, by=by, now=now)
+    notifications.put_merged(edge, told, now=now)
+    return edge
+
+
+@retried
+def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
+    """Give the duplicate of this edge back, with all that hangs below it.
+
+    What was written since stays where it was written. Undoing what is undone changes nothing.
+    Raises NotAllowed, ThreadsMoved.
+    """
+    now = now or timezone.now()
+    threads = lock_threads(merge.duplicate_id, merge.canonical_id)
+    edge = Merge.objects.select_for_update().get(pk=merge.pk)
+    _require_right(by, threads[edge.duplicate_id], threads[edge.canonical_id])
+    if not edge.is_in_force:
+        return edge
+    edge.undone_by, edge.undone_at = by, now
+    edge.save(update_fields=["undone_by", "undone_at"])
+    restored = subtree(edge.duplicate_id)
+    Question.objects.filter(pk__in=restored).update(
+        canonical=Case(When(pk=edge.duplicate_id, then=Value(None)), default=Value(edge.duplicate_id))
+    )
+    audit.record_merge("unmerged", edge, by=by, now=now)
+    notifications.cancel_merged(edge)
+    return edge
+
+
+def subtree(question_id: int) -> list[int]:
+    """The question and all that was merged into it, directly or through others, by the edges."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE below (id) AS (
+                SELECT %s::bigint
+                UNION
+                SELECT edge.duplicate_id FROM support_merge edge
+                JOIN below ON edge.canonical_id = below.id WHERE edge.undone_at IS NULL
+            ) SELECT id FROM below ORDER BY id
+            """,
+            [question_id],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def broken_pointers() -> list[int]:
+    """Questions whose `canonical` is not the root of their edges: always none, or something is wrong."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE up (id, root, depth) AS (
+                SELECT id, id, 0 FROM support_question
+                UNION ALL
+                SELECT up.id, edge.canonical_id, depth + 1 FROM up
+                JOIN support_merge edge ON edge.duplicate_id = up.root AND edge.undone_at IS NULL
+                WHERE depth < 1000
+            ), roots AS (SELECT DISTINCT ON (id) id, root FROM up ORDER BY id, depth DESC)
+            SELECT question.id FROM support_question question JOIN roots USING (id)
+            WHERE coalesce(question.canonical_id, question.id) <> roots.root ORDER BY 1
+            """
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a merge would do, before anybody does it."""
+
+    duplicate: Question
+    canonical: Question
+    closes: list[Question]  # the duplicate and what was merged into it before
+    answers: int  # in the thread that would result
+    votes: int  # people, each once
+    followers: int
+    mailed: list[User]
+    refusal: str = ""  # why it cannot be done; empty where it can
+    code: str = ""
+    versions: dict[int, int] = field(default_factory=dict)
+
+
+def preview(*, duplicate: Question, canonical: Question, by: User) -> Preview:
+    """Say what merging would do, for a page that asks first. Writes and locks nothing."""
+    refusal, code = "", ""
+    try:
+        _require_right(by, duplicate, canonical)
+        _refuse_impossible(duplicate, canonical)
+    except MergeRefused as error:
+        refusal, code = str(error), error.code
+    members = Question.objects.of_threads(duplicate.pk, canonical.pk)
+    closes = Question.objects.of_threads(duplicate.pk).order_by("asked_at")
+    return Preview(
+        duplicate=duplicate,
+        canonical=canonical,
+        closes=list(closes),
+        answers=Answer.objects.filter(question__in=members).count(),
+        votes=Vote.objects.filter(question__in=members).values("by").distinct().count(),
+        followers=(
+            Subscription.objects.filter(question__in=members).values("subscriber").distinct().count()
+        ),
+        mailed=notifications.told_of_merge(duplicate, canonical, by=by),
+        refusal=refusal,
+        code=code,
+        versions={duplicate.pk: duplicate.version, canonical.pk: canonical.version},
+    )
+
+
+def _require_right(by: User, *questions: Question) -> None:
+    if not by.may_merge(*(question.product_id for question in questions)):
+        raise NotAllowed("Merging these needs a right that you do not have.")
+
+
+def _refuse_impossible(duplicate: Question, canonical: Question) -> None:
+    if duplicate.pk == canonical.pk:
+        raise SameQuestion("A question cannot be merged into itself.")
+    for question in (duplicate, canonical):
+        if question.canonical_id:
+            raise NotLive(
+                "One of these questions is merged already.",
+                question=question.pk,
+                canonical=question.canonical_id,
+            )
+    if not duplicate.has_same_readers_as(canonical):
+        raise AudienceDiffers("Other people may read the one than the other: they stay linked only.")
+
+
+def _refuse_stale(threads: Mapping[int, Question], seen: Mapping[int, int]) -> None:
+    changed: Iterable[int] = [
+        pk for pk, version in seen.items() if pk in threads and threads[pk].version != version
+    ]
+    if changed:
+        raise Stale("These questions were edited meanwhile.", changed=sorted(changed))

@@ -1,0 +1,28 @@
+"""The rows of the site. Each row changes itself; what changes several is a function beside."""
+
+from support.models.audit import AuditEntry
+from support.models.merge import Merge
+from support.models.notification import Notification
+from support.models.outbox import OutboxEntry
+from support.models.participation import AnswerVote, Subscription, Vote
+from support.models.question import Acceptance, Answer, Product, Question
+from support.models.token import ApiToken, IdempotencyRecord
+from support.models.user import MergeGrant, User
+
+__all__ = [
+    "Acceptance",
+    "Answer",
+    "AnswerVote",
+    "ApiToken",
+    "AuditEntry",
+    "IdempotencyRecord",
+    "Merge",
+    "MergeGrant",
+    "Notification",
+    "OutboxEntry",
+    "Product",
+    "Question",
+    "Subscription",
+    "User",
+    "Vote",
+]

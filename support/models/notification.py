@@ -1,0 +1,54 @@
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class Notification(models.Model):
+    """A mail that one person is to get. It leaves after the commit, once, or shows as unknown."""
+
+    class Kind(models.TextChoices):
+        ANSWER = "answer", "New answer"
+        ACCEPTED = "accepted", "Answer accepted"
+        MERGED = "merged", "Questions merged"
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        SENDING = "sending", "Being sent"
+        SENT = "sent", "Sent"
+        UNKNOWN = "unknown", "Perhaps sent"
+        CANCELLED = "cancelled", "Not needed any more"
+
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    recipient = models.ForeignKey("support.User", models.PROTECT, related_name="notifications")
+    question = models.ForeignKey("support.Question", models.PROTECT, related_name="notifications")
+    answer = models.ForeignKey(
+        "support.Answer", models.PROTECT, null=True, blank=True, related_name="notifications"
+    )
+    merge = models.ForeignKey(
+        "support.Merge", models.PROTECT, null=True, blank=True, related_name="notifications"
+    )
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.WAITING)
+    due_at = models.DateTimeField(default=timezone.now)
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["recipient", "merge"],
+                condition=Q(merge__isnull=False),
+                name="notification_once_per_merge",
+            ),
+            models.UniqueConstraint(
+                fields=["recipient", "answer", "kind"],
+                condition=Q(answer__isnull=False),
+                name="notification_once_per_answer",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at"], condition=Q(status="waiting"), name="notification_due"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} for {self.recipient_id}"

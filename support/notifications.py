@@ -1,0 +1,141 @@
+"""Who is told what. Rows are put in the transaction of what happened; mail leaves after it.
+
+A row is claimed and committed before its mail is handed over, so that a crash in between shows as
+"perhaps sent" and nobody ever gets the same mail twice.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from support.models import Acceptance, Answer, Merge, Notification, Question, Subscription, User
+
+UNDO_SECONDS = 30  # mail about what can be undone waits so long
+UNKNOWN_AFTER = timedelta(minutes=10)  # a row "being sent" for longer belongs to a crash
+
+
+def told_of_merge(duplicate: Question, canonical: Question, *, by: User) -> list[User]:
+    """Who hears of a merge: both askers and the duplicate's followers, but not the one who did it."""
+    closing = Question.objects.of_threads(duplicate.pk)
+    return list(
+        User.objects.filter(
+            Q(pk__in=closing.values("asked_by"))
+            | Q(pk=canonical.asked_by_id)
+            | Q(subscriptions__question__in=closing)
+        )
+        .exclude(pk=by.pk)
+        .filter(is_active=True, wants_mail=True)
+        .distinct()
+        .order_by("pk")
+    )
+
+
+def put_merged(edge: Merge, recipients: Iterable[User], *, now: datetime) -> None:
+    """Note who is to be told of a merge, once it can no longer be undone unnoticed."""
+    Notification.objects.bulk_create(
+        Notification(
+            kind=Notification.Kind.MERGED,
+            recipient=person,
+            question=edge.duplicate,
+            merge=edge,
+            due_at=now + timedelta(seconds=UNDO_SECONDS),
+        )
+        for person in recipients
+    )
+
+
+def cancel_merged(edge: Merge) -> None:
+    """Forget the mails of a merge that have not left yet."""
+    edge.notifications.filter(status=Notification.Status.WAITING).update(
+        status=Notification.Status.CANCELLED
+    )
+
+
+def put_answered(answer: Answer, *, now: datetime) -> None:
+    """Note the followers of the whole thread who may read the answer, each once."""
+    thread = Question.objects.of_threads(answer.question_id)
+    followers = User.objects.filter(
+        pk__in=Subscription.objects.filter(question__in=thread).values("subscriber"),
+        is_active=True,
+        wants_mail=True,
+    ).exclude(pk=answer.written_by_id)
+    Notification.objects.bulk_create(
+        Notification(
+            kind=Notification.Kind.ANSWER,
+            recipient=person,
+            question=answer.question,
+            answer=answer,
+            due_at=now,
+        )
+        for person in followers
+        if Question.objects.visible_to(person).filter(pk=answer.question_id).exists()
+    )
+
+
+def put_accepted(acceptance: Acceptance, *, now: datetime) -> None:
+    """Note the writer of an accepted answer."""
+    writer = acceptance.answer.written_by
+    if writer.wants_mail and writer.pk != acceptance.question.asked_by_id:
+        Notification.objects.get_or_create(
+            kind=Notification.Kind.ACCEPTED,
+            recipient=writer,
+            answer=acceptance.answer,
+            defaults={"question": acceptance.question, "due_at": now},
+        )
+
+
+def send_due(*, now: datetime, limit: int = 100) -> int:
+    """Send the mails that are due; return how many left. Safe to run beside itself."""
+    _give_up_crashed(now)
+    sent = 0
+    for _ in range(limit):
+        notification = _claim(now)
+        if notification is None:
+            break
+        sent += _send(notification)
+    return sent
+
+
+@transaction.atomic
+def _claim(now: datetime) -> Notification | None:
+    due = Notification.objects.filter(status=Notification.Status.WAITING, due_at__lte=now)
+    notification = due.order_by("due_at").select_for_update(skip_locked=True).first()
+    if notification:
+        notification.status, notification.sent_at = Notification.Status.SENDING, now
+        notification.save(update_fields=["status", "sent_at"])
+    return notification
+
+
+def _send(notification: Notification) -> bool:
+    recipient = notification.recipient
+    readable = Question.objects.visible_to(recipient).filter(pk=notification.question_id).exists()
+    undone = notification.merge is not None and not notification.merge.is_in_force
+    if undone or not readable or not recipient.email:
+        notification.status = Notification.Status.CANCELLED
+    else:
+        subject, _, body = _render(notification).partition("\n")
+        EmailMessage(subject.strip(), body.strip() + "\n", to=[recipient.email]).send()
+        notification.status = Notification.Status.SENT
+        notification.sent_at = timezone.now()
+    notification.save(update_fields=["status", "sent_at"])
+    return notification.status == Notification.Status.SENT
+
+
+def _render(notification: Notification) -> str:
+    """The mail: its first line is the subject."""
+    return render_to_string(
+        f"support/mail/{notification.kind}.txt",
+        {"notification": notification, "site": settings.SITE_URL.rstrip("/")},
+    )
+
+
+def _give_up_crashed(now: datetime) -> None:
+    Notification.objects.filter(
+        status=Notification.Status.SENDING, sent_at__lt=now - UNKNOWN_AFTER
+    ).update(status=Notification.Status.UNKNOWN)

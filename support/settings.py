@@ -1,0 +1,263 @@
+"""The only settings file. Each variable of the environment is read once: typed, with its default."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONE, SELF
+from psycopg.conninfo import conninfo_to_dict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+LOCAL_FOLDER = Path(os.environ.get("ASKONCE_FOLDER", BASE_DIR / ".askonce"))  # the demo's data
+
+# What a running demo serves on; a variable that is really set wins over it.
+_running = LOCAL_FOLDER / "environment.json"
+_environment = {**(json.loads(_running.read_text()) if _running.exists() else {}), **os.environ}
+
+
+def _text(name: str, default: str = "") -> str:
+    return _environment.get(name, default)
+
+
+def _flag(name: str, *, default: bool = False) -> bool:
+    return _text(name, str(default)).lower() in {"1", "true", "yes", "on"}
+
+
+def _number(name: str, default: float) -> float:
+    return float(_text(name, str(default)))
+
+
+def _list(name: str, default: str = "") -> list[str]:
+    return [item.strip() for item in _text(name, default).split(",") if item.strip()]
+
+
+# --- The site ---------------------------------------------------------------------------------
+
+DEBUG = _flag("DEBUG")  # never on where strangers can reach it
+SECRET_KEY = _text("SECRET_KEY")  # signs sessions and tokens; at least 50 random characters
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
+SITE_URL = _text("SITE_URL", "http://localhost:8000")  # how mails name the site
+HTTPS = _flag("HTTPS", default=True)  # secure cookies, HSTS, redirect; off for a demo on localhost
+PROXY_COUNT = int(_number("PROXY_COUNT", 0))  # proxies in front whose X-Forwarded-For is believed
+DEMO = _flag("DEMO")  # says so in a banner; its logins need no second factor
+
+# --- Services ---------------------------------------------------------------------------------
+
+DATABASE_URL = _text("DATABASE_URL", "postgresql://askonce@127.0.0.1:5432/askonce")
+REDIS_URL = _text("REDIS_URL", "redis://127.0.0.1:6379/0")
+EMAIL_URL = _text("EMAIL_URL", "console")  # console, or smtp://user:password@host:port
+MAIL_FROM = _text("MAIL_FROM", "AskOnce <support@localhost>")
+
+# --- Finding duplicates -----------------------------------------------------------------------
+
+DEDUP_LEASE_SECONDS = 50.0  # a claim that is not settled by then may be taken by another worker
+DEDUP_BATCH = int(_number("DEDUP_BATCH", 16))  # questions that one check claims at once
+DEDUP_SHORTLIST = int(_number("DEDUP_SHORTLIST", 50))  # candidates that are scored for a question
+DEDUP_FLAGS_PER_QUESTION = int(_number("DEDUP_FLAGS_PER_QUESTION", 5))
+DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
+DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what a page waits for the worker
+DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
+DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / "artifacts")))
+
+# --- Django -----------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "support.apps.SupportConfig",
+    "dedup.apps.DedupConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "django_filters",
+    "django_htmx",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "rest_framework",
+    "template_partials",
+]
+
+MIDDLEWARE = [
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "support.http.refuse_unreadable",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "support.urls"
+WSGI_APPLICATION = "support.wsgi.application"
+AUTH_USER_MODEL = "support.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "support.http.site",
+            ],
+        },
+    }
+]
+
+
+def _database(url: str) -> dict[str, Any]:
+    parts = conninfo_to_dict(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts["dbname"],
+        "USER": parts.get("user", ""),
+        "PASSWORD": parts.get("password", ""),
+        "HOST": parts.get("host", ""),
+        "PORT": str(parts.get("port", "")),
+        "OPTIONS": {"connect_timeout": 3, "application_name": "askonce"},
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+DATABASES = {"default": _database(DATABASE_URL)}
+# Limits and counters live in Postgres, so that they hold without Redis and for all processes.
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}
+}
+CELERY_BROKER_URL = REDIS_URL
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+LOCALE_PATHS = [BASE_DIR / "support" / "locale"]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_MANIFEST_STRICT = False
+
+# --- People -----------------------------------------------------------------------------------
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+    )
+]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_USER_DISPLAY = str
+ACCOUNT_ADAPTER = "support.http.AccountAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = False
+
+# --- Mail -------------------------------------------------------------------------------------
+
+_mail = conninfo_to_dict(EMAIL_URL.replace("smtp://", "postgresql://")) if "://" in EMAIL_URL else {}
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if _mail else EMAIL_URL}.EmailBackend"
+EMAIL_HOST = str(_mail.get("host", ""))
+EMAIL_PORT = int(_mail.get("port", 587))
+EMAIL_HOST_USER = str(_mail.get("user", ""))
+EMAIL_HOST_PASSWORD = str(_mail.get("password", ""))
+EMAIL_USE_TLS = bool(_mail)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
+
+# --- API --------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "support.api_requests.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["support.api_requests.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "EXCEPTION_HANDLER": "support.api.problem",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "AskOnce",
+    "DESCRIPTION": "Questions, the duplicates among them, and merges that can be taken back.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+# --- Safety -----------------------------------------------------------------------------------
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PROXY_COUNT else None
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # bytes of a request's body; more gets 413
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": "structlog.stdlib.ProcessorFormatter",
+            "processor": "structlog.dev.ConsoleRenderer",
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
+}

@@ -1,0 +1,24 @@
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from support import api, views
+
+urlpatterns = [
+    path("", include("dedup.urls")),
+    path("questions/<int:pk>/", views.question, name="question"),
+    path("questions/<int:pk>/edit/", views.edit, name="edit_question"),
+    path("questions/<int:pk>/answer/", views.answer, name="answer"),
+    path("questions/<int:pk>/vote/", views.vote, name="vote"),
+    path("questions/<int:pk>/follow/", views.follow, name="follow"),
+    path("questions/<int:pk>/accept/<int:answer_pk>/", views.accept, name="accept"),
+    path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
+    path("mine/", views.mine, name="mine"),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include((api.router.urls, "api"))),
+    path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
+    path("livez", views.livez, name="livez"),
+    path("readyz", views.readyz, name="readyz"),
+]

@@ -1,0 +1,148 @@
+"""Pages of the portal. Each change is a POST that redirects."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from support import answering, asking, merging, thread
+from support.forms import AnswerForm, EditForm
+from support.http import HtmxRequest
+from support.models import Answer, Question
+from support.models.question import QuestionQuerySet
+
+
+def readable(request: HttpRequest) -> QuestionQuerySet:
+    """What this person may read; everything else is the same 404."""
+    return Question.objects.visible_to(request.user).select_related("product", "asked_by")
+
+
+@require_GET
+def question(request: HtmxRequest, pk: int) -> HttpResponse:
+    """A thread. A duplicate's address leads to its canonical: 302, for it can be undone."""
+    found = get_object_or_404(readable(request), pk=pk)
+    if found.canonical_id and readable(request).filter(pk=found.canonical_id).exists():
+        return redirect(f"{reverse('question', args=[found.canonical_id])}?duplicate={found.pk}")
+    return show_thread(request, found, AnswerForm())
+
+
+def show_thread(
+    request: HtmxRequest, found: Question, form: AnswerForm, status: int = 200
+) -> HttpResponse:
+    """The page of a live question."""
+    came_from = request.GET.get("duplicate", "")
+    read = thread.read(found, request.user)
+    context = {
+        "thread": read,
+        "question": read.question,
+        "form": form,
+        "duplicate": next((d for d in read.duplicates if str(d.pk) == came_from), None),
+    }
+    if request.user.is_authenticated and request.user.is_agent:
+        context["history"] = thread.history(found)
+        context["merges"] = thread.merges_in_force(found)
+        context["may_merge"] = request.user.may_merge(found.product_id)
+    return render(request, "support/question.html", context, status=status)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def edit(request: HtmxRequest, pk: int) -> HttpResponse:
+    """The asker changes their question; an edit on a stale page gets 409 and what is there now."""
+    found = get_object_or_404(readable(request).filter(asked_by=request.user), pk=pk)
+    form = EditForm(request.POST or None, instance=found, initial={"seen": found.version})
+    status = 200
+    if request.method == "POST":
+        status = 400
+        if form.is_valid():
+            given = form.cleaned_data
+            try:
+                asking.edit_question(
+                    question=found, title=given["title"], body=given["body"],
+                    audience=given["audience"], by=request.user, seen=given["seen"],
+                )  # fmt: skip
+                return redirect(found)
+            except merging.MergeRefused as error:
+                form.add_error(None, str(error))
+                status = 409
+    return render(request, "support/edit.html", {"form": form, "question": found}, status=status)
+
+
+@login_required
+@require_POST
+def answer(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(readable(request), pk=pk)
+    form = AnswerForm(request.POST)
+    if not form.is_valid():
+        return show_thread(request, found, form, status=400)
+    written = answering.post_answer(
+        question=found, body=form.cleaned_data["body"], by=request.user
+    )
+    return redirect(f"{written.question.get_absolute_url()}#answer-{written.pk}")
+
+
+@login_required
+@require_POST
+def vote(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(readable(request), pk=pk)
+    answering.set_vote(question=found, by=request.user, wanted="on" in request.POST)
+    return redirect(found)
+
+
+@login_required
+@require_POST
+def answer_vote(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Answer.objects.filter(question__in=readable(request)), pk=pk)
+    answering.set_answer_vote(answer=found, by=request.user, wanted="on" in request.POST)
+    return redirect(f"{found.question.get_absolute_url()}#answer-{found.pk}")
+
+
+@login_required
+@require_POST
+def follow(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(readable(request), pk=pk)
+    answering.set_following(question=found, by=request.user, wanted="on" in request.POST)
+    return redirect(found)
+
+
+@login_required
+@require_POST
+def accept(request: HtmxRequest, pk: int, answer_pk: int) -> HttpResponse:
+    found = get_object_or_404(readable(request).filter(asked_by=request.user), pk=pk)
+    given = get_object_or_404(Answer.objects.filter(question__in=readable(request)), pk=answer_pk)
+    try:
+        answering.accept_answer(question=found, answer=given, by=request.user)
+    except answering.NotInThread:
+        messages.error(request, "That answer belongs to another question.")
+    return redirect(found)
+
+
+@login_required
+@require_GET
+def mine(request: HtmxRequest) -> HttpResponse:
+    """One's own questions and the threads that one follows."""
+    asked = readable(request).filter(asked_by=request.user).with_answered()
+    followed = readable(request).live().filter(subscriptions__subscriber=request.user)
+    context = {
+        "page": Paginator(asked.order_by("-asked_at", "-pk"), 20).get_page(request.GET.get("page")),
+        "followed": followed.with_answered().order_by("-asked_at", "-pk")[:20],
+    }
+    return render(request, "support/mine.html", context)
+
+
+@require_GET
+def livez(request: HttpRequest) -> HttpResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_GET
+def readyz(request: HttpRequest) -> HttpResponse:
+    """The process can serve: the database answers (its failure is a 503 by the middleware)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ok"})

@@ -1,0 +1,54 @@
+import pytest
+from django.contrib.auth.models import Group
+from django.core.cache import cache
+
+from dedup import scoring
+from support import outbox, permissions
+from tests.factories import ReleaseFactory, UserFactory
+from tests.fakes import FakeScorer
+
+
+def _person(role, **fields):
+    person = UserFactory(**fields)
+    person.groups.add(Group.objects.get(name=role))
+    return person
+
+
+@pytest.fixture(autouse=True)
+def roles(request):
+    if request.node.get_closest_marker("django_db") or "db" in request.fixturenames:
+        permissions.create_roles()  # a flush between tests takes them away
+        cache.clear()
+
+
+@pytest.fixture
+def customer(db):
+    return _person(permissions.CUSTOMER)
+
+
+@pytest.fixture
+def agent(db):
+    return _person(permissions.AGENT)
+
+
+@pytest.fixture
+def admin(db):
+    return _person(permissions.ADMIN)
+
+
+@pytest.fixture
+def bells(monkeypatch):
+    """Bells that were rung, instead of a broker."""
+    rung = []
+    monkeypatch.setattr(outbox, "ring", lambda: rung.append("bell") or True)
+    return rung
+
+
+@pytest.fixture
+def scorer(db, monkeypatch):
+    """A fake in place of the active release's networks."""
+    fake = FakeScorer()
+    release = ReleaseFactory(is_active=True)
+    monkeypatch.setattr(scoring, "active_scorer", lambda: (release, fake))
+    fake.release = release
+    return fake

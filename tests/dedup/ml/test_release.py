@@ -1,0 +1,170 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import CrossEncoder as PublicCrossEncoder
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import dedup.ml
+from dedup.ml.artifact import ArtifactRefused, file_hash, verify
+from dedup.ml.pairs import Pair
+from dedup.ml.release import open_release
+from dedup.ml.score import score_lines
+
+FOLDER = Path(dedup.ml.__file__).parent / "artifacts" / "minilm-l6-1"
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return open_release(FOLDER)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Path(shutil.copytree(FOLDER, tmp_path / "release"))
+
+
+@pytest.fixture(scope="module")
+def golden(scorer):
+    return scorer.manifest.raw["golden"]
+
+
+def pairs_of(golden):
+    return [Pair(g["older"], g["newer"]) for g in golden]
+
+
+def resign(folder, name):
+    path = folder / "manifest.json"
+    raw = json.loads(path.read_text())
+    raw["files"][name] = file_hash(folder / name)
+    path.write_text(json.dumps(raw))
+
+
+def test_twenty_golden_pairs_come_with_it(golden):
+    assert len(golden) == 20
+
+
+def test_vectors_have_unit_length(scorer):
+    vectors = scorer.embed(["How do I pay?", "short", "a longer text " * 40])
+    assert vectors.shape == (3, scorer.dimensions)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_nothing_in_nothing_out(scorer):
+    assert scorer.judge([], []) == []
+    assert scorer.embed([]).shape == (0, scorer.dimensions)
+
+
+def test_the_order_of_a_pair_does_not_matter(scorer, golden):
+    there = scorer.judge(pairs_of(golden), [0.5] * 20)
+    back = scorer.judge([Pair(p.newer, p.older) for p in pairs_of(golden)], [0.5] * 20)
+    assert there == back
+
+
+def test_the_fast_path_agrees_with_the_reference(scorer, golden):
+    pairs = pairs_of(golden) + [Pair("long " * n, "other " * n) for n in (1, 30, 200)]
+    assert scorer.cross.scores(pairs) == pytest.approx(
+        scorer.cross.reference_scores(pairs), abs=0.08
+    )
+
+
+def test_unequal_lengths_are_refused(scorer):
+    with pytest.raises(ValueError, match="1 pairs and 0 cosines"):
+        scorer.judge([Pair("a", "b")], [])
+
+
+def test_plain_transformers_gives_the_documented_scores(golden):
+    folder = FOLDER / "cross-encoder"
+    network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    ordered = [sorted([g["older"], g["newer"]]) for g in golden]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer([o[0] for o in ordered], [o[1] for o in ordered],
+                      padding=True, return_tensors="pt")  # fmt: skip
+    with torch.inference_mode():
+        logits = network(**batch).logits[:, 0].tolist()
+    assert logits == pytest.approx([g["logit"] for g in golden], abs=0.05)
+
+
+def test_sentence_transformers_gives_the_documented_scores(golden):
+    public = PublicCrossEncoder(str(FOLDER / "cross-encoder"), device="cpu")
+    found = public.predict([sorted([g["older"], g["newer"]]) for g in golden],
+                           activation_fn=torch.nn.Identity())  # fmt: skip
+    assert list(found) == pytest.approx([g["logit"] for g in golden], abs=0.05)
+
+
+def test_lines_are_scored_by_the_release_itself(scorer, golden):
+    line = json.dumps({"q1": golden[0]["older"], "q2": golden[0]["newer"], "body1": None})
+    (found,) = score_lines(scorer, [line])
+    assert json.loads(found)["probability"] == pytest.approx(golden[0]["probability"], abs=0.02)
+
+
+def test_a_changed_file_is_refused(copy):
+    (copy / "README.md").write_text("other")
+    with pytest.raises(ArtifactRefused, match="another sha256"):
+        open_release(copy)
+
+
+def test_a_truncated_file_is_refused(copy):
+    path = copy / "cross-encoder" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ArtifactRefused, match="another sha256"):
+        open_release(copy)
+
+
+def test_truncated_weights_are_refused_even_with_the_right_hash(copy):
+    path = copy / "cross-encoder" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    resign(copy, "cross-encoder/model.safetensors")
+    with pytest.raises(ArtifactRefused, match="cannot be loaded"):
+        open_release(copy)
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "pytorch_model.bin", "modeling.py"])
+def test_code_and_pickles_are_refused(copy, name):
+    (copy / "cross-encoder" / name).write_text("x")
+    with pytest.raises(ArtifactRefused, match="file type"):
+        verify(copy)
+
+
+def test_a_missing_file_is_refused(copy):
+    (copy / "bi-encoder" / "config.json").unlink()
+    with pytest.raises(ArtifactRefused, match="missing"):
+        verify(copy)
+
+
+def test_a_manifest_without_a_key_is_refused(copy):
+    raw = json.loads((copy / "manifest.json").read_text())
+    del raw["thresholds"]
+    (copy / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(ArtifactRefused, match="lacks thresholds"):
+        verify(copy)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ArtifactRefused):
+        open_release(tmp_path / "none")
+
+
+@pytest.mark.parametrize("part", ["cross-encoder", "bi-encoder"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(copy, part, bad):
+    path = copy / part / "model.safetensors"
+    weights = load_file(path)
+    next(w for k, w in sorted(weights.items()) if "layer.3" in k).view(-1)[0] = bad
+    save_file(weights, path, metadata={"format": "pt"})
+    resign(copy, f"{part}/model.safetensors")
+    with pytest.raises(ArtifactRefused):
+        open_release(copy)
+
+
+def test_another_golden_score_is_refused(copy):
+    raw = json.loads((copy / "manifest.json").read_text())
+    raw["golden"][3]["logit"] += 0.1
+    (copy / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(ArtifactRefused, match="golden"):
+        open_release(copy)

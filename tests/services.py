@@ -1,0 +1,25 @@
+"""Services for the tests, started before Django reads its settings: loaded by `-p tests.services`."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from support import local
+
+services: local.Services | None = None
+
+if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
+    os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 50)
+    os.environ.setdefault("HTTPS", "false")
+    os.environ.setdefault("EMAIL_URL", "locmem")
+    folder = Path(tempfile.mkdtemp(prefix="askonce-tests-"))
+    os.environ["ASKONCE_FOLDER"] = str(folder)
+    services = local.start(folder, keep=False, durable=False)
+    os.environ["DATABASE_URL"] = services.database_url
+    os.environ["REDIS_URL"] = services.redis_url
+
+
+def pytest_unconfigure() -> None:
+    if services:
+        services.stop()
