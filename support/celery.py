@@ -42,3 +42,10 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
 )
 app.autodiscover_tasks()
+
+
+@worker_init.connect  # Django is ready then, and the sweep reads its rows
+def add_sweep(sender: Any = None, **_: Any) -> None:
+    from support.sweep import Sweep
+
+    app.steps["worker"].add(Sweep)

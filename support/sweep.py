@@ -1,0 +1,67 @@
+"""In every worker: looks for questions whose bell was lost, and works without a broker.
+
+While the broker answers, the sweep only rings again. While it does not, it lets a process of its
+own check what waits: the worker's main process must never load the networks, since it forks.
+"""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from celery import bootsteps
+from django.conf import settings
+from django.db import close_old_connections
+from django.utils import timezone
+
+from support import outbox
+from support.models import OutboxEntry
+
+log = logging.getLogger(__name__)
+
+
+class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A thread beside the worker's consumer; it starts before a connection to the broker is tried."""
+
+    requires = {"celery.worker.components:Pool"}
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+
+    def start(self, parent: Any) -> None:
+        self.thread.start()
+
+    def stop(self, parent: Any) -> None:
+        self.stopping.set()
+
+    terminate = stop
+
+    def _run(self) -> None:
+        while not self.stopping.wait(settings.DEDUP_SWEEP_SECONDS):
+            try:
+                close_old_connections()
+                sweep_once()
+            except Exception:
+                log.exception("The sweep failed, and tries again")
+
+
+def sweep_once() -> str:
+    """Ring for what waits longer than a sweep's pause, or check it. Returns what was done."""
+    now = timezone.now()
+    old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS)
+    waits = OutboxEntry.objects.waiting().filter(put_at__lt=old).exists()
+    if not (waits and outbox.has_waiting(now)):
+        return "nothing waits"
+    if outbox.ring():
+        return "rang"
+    log.warning("No broker: checking what waits without one")
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "check_waiting"]
+    begun = time.monotonic()
+    subprocess.run(command, check=False, timeout=600)
+    log.info("Checked without a broker in %.0f s", time.monotonic() - begun)
+    return "checked"
