@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +48,13 @@ def labelled(folder: Path, name: str) -> list[Labelled]:
     ]
 
 
-def unlabelled_pairs(folder: Path, count: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Pairs of texts that belong together in some way, labels left out; see `rows`."""
-    pairs = [(p.first, p.second) for p in labelled(folder, "qqp_train")]
-    other = [(p.first, p.second) for p in labelled(folder, "rqe_train")]
-    other += [(p.first, p.second) for p in labelled(folder, "semeval_cqa_train_part1")]
-    intents = ("banking77_train", "clinc150_train", "hwu64_train", "bitext_customer_support_train")
-    for name in intents:
-        texts = [model_input(row["text"]) for row in rows(folder, name)]
-        other += list(zip(texts[::2], texts[1::2], strict=False))
-    short = [p for p in other if len(p[0]) + len(p[1]) < 400]
-    return rng.sample(pairs, count // 2) + rng.sample(short, count // 2)
+def forum_rows(folder: Path, name: str) -> list[Labelled]:
+    """Forum questions with their bodies, in the order of the file."""
+    return [
+        Labelled(
+            model_input(row["q_title"], row["q_body"]),
+            model_input(row["c_title"], row["c_body"]),
+            float(row["label"]),
+        )
+        for row in rows(folder, name)
+    ]

@@ -1,0 +1,93 @@
+"""What a cross-encoder is trained on: labelled rows, near misses, and strangers without a label."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dedup.ml.biencoder import BiEncoder
+from dedup.ml.composing import compose
+from dedup.ml.data import Labelled, forum_rows, labelled, rows
+from dedup.ml.nearmisses import RULES, make_positive
+from dedup.ml.phrasing import phrase
+from dedup.ml.text import model_input
+
+INTENTS = ("banking77_train", "clinc150_train", "hwu64_train")
+UNKNOWN = -1.0  # the label of a stranger: the correction is held small there
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How many rows of each kind."""
+
+    quora: int = 45_000
+    near_misses: int = 8_000  # and as many easy positives
+    composites: int = 12_000
+    phrasings: int = 26_000
+    intents: int = 10_000  # near neighbours of different intents, label 0
+    strangers: int = 14_000
+    forum: bool = True
+    seed: int = field(default=7)
+
+
+def mix(data: Path, bi: BiEncoder, mixture: Mixture) -> list[Labelled]:
+    """The rows, kinds one after the other; label 1, 0 or `UNKNOWN`."""
+    rng = random.Random(mixture.seed)  # noqa: S311 - no secret
+    quora = labelled(data, "qqp_train")
+    rng.shuffle(quora)
+    made = quora[: mixture.quora] + near_misses(quora, mixture.near_misses, rng)
+    made += compose(quora, mixture.composites, rng) + phrase(mixture.phrasings, rng)
+    if mixture.forum:
+        made += forum_rows(data, "semeval_cqa_train_part1")
+    made += other_intents(data, bi, mixture.intents, rng)
+    return made + strangers(data, bi, mixture.strangers, rng)
+
+
+def near_misses(kept: list[Labelled], count: int, rng: random.Random) -> list[Labelled]:
+    """Rule-made near misses labelled 0, each with an easy positive of the same text."""
+    made: list[Labelled] = []
+    for row in kept:
+        if len(made) >= 2 * count:
+            break
+        changed = RULES[rng.choice(list(RULES))](row.first, rng)
+        if changed and changed != row.first:
+            made.append(Labelled(row.first, changed, 0.0))
+            made.append(Labelled(row.first, make_positive(row.first, rng), 1.0))
+    return made
+
+
+def other_intents(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> list[Labelled]:
+    """Utterances beside their near neighbours of another intent: alike and never the same."""
+    made: list[Labelled] = []
+    for name in INTENTS:
+        found = [(model_input(r["text"]), r["intent"]) for r in rows(data, name)]
+        found = rng.sample(found, min(5_000, len(found)))
+        texts, intents = [f[0] for f in found], np.asarray([f[1] for f in found])
+        near = neighbours(bi, texts, 20)
+        for i in rng.sample(range(len(texts)), min(len(texts), count // len(INTENTS))):
+            others = [j for j in near[i] if intents[j] != intents[i]]
+            if others:
+                made.append(Labelled(texts[i], texts[rng.choice(others[:5])], 0.0))
+    return made
+
+
+def strangers(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> list[Labelled]:
+    """Pairs of texts that no label speaks of: neighbours among them, and pairs as they come."""
+    pairs = [(p.first, p.second) for p in labelled(data, "rqe_train")]
+    for name in INTENTS:
+        texts = [model_input(row["text"]) for row in rows(data, name)]
+        pairs += list(zip(texts[::2], texts[1::2], strict=False))
+    pairs = rng.sample(pairs, count // 2)
+    texts = [model_input(r["title"]) for r in rows(data, "stackexchange_questions")]
+    near = neighbours(bi, texts, 6)
+    found = [(texts[i], texts[j]) for i, row in enumerate(near) for j in row]
+    pairs += rng.sample(found, min(len(found), count - len(pairs)))
+    return [Labelled(a, b, UNKNOWN) for a, b in pairs]
+
+
+def neighbours(bi: BiEncoder, texts: list[str], count: int) -> np.ndarray:
+    """Row numbers of the nearest texts, nearest first: (n, count)."""
+    vectors = bi.embed(texts)
+    nearest = np.argsort(-(vectors @ vectors.T), axis=1)[:, : count + 1]
+    return np.stack([row[row != i][:count] for i, row in enumerate(nearest)])
