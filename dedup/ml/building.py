@@ -1,6 +1,6 @@
-"""Two trained networks -> a release: interpolated, calibrated, measured, written down.
+"""A trained network -> a release: calibrated, measured, written down.
 
-python -m dedup.ml.building --data F --base F --label F --imitate F --out F --name NAME
+python -m dedup.ml.building --data F --base F --trained F --out F --name NAME
 """
 
 import argparse
@@ -8,7 +8,6 @@ import json
 import logging
 import random
 import shutil
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,43 +21,37 @@ from dedup.ml.biencoder import BiEncoder
 from dedup.ml.calibration import Calibration, fit_calibration
 from dedup.ml.card import model_card
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
-from dedup.ml.data import Labelled, file_hash, labelled, rows
+from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
 from dedup.ml.measuring import Measured, measure_all
 from dedup.ml.pairs import Pair
-from dedup.ml.text import model_input
+from dedup.ml.phrasing import phrase
 from dedup.ml.thresholds import choose_threshold, measure
+from dedup.ml.training import SCALE
 
 log = logging.getLogger(__name__)
 
 PRIOR = 0.02
-LOGIT_WEIGHTS = [0.0, 0.005, 0.01, 0.015, 0.02, 0.025]  # the cosine's is 1; more hurts strangers
+LOGIT_WEIGHTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
 WANTED = {"flag": 0.85, "suggest": 0.60, "sure": 0.92}
 TRAINING_FILES = [
     "qqp_train", "rqe_train", "semeval_cqa_train_part1", "banking77_train", "clinc150_train",
-    "hwu64_train", "bitext_customer_support_train",
+    "hwu64_train", "stackexchange_questions",
 ]  # fmt: skip
 FITTING_FILES = ["qqp_dev", "semeval_cqa_train_part2"]
 LICENCES = {
     "base": "all-MiniLM-L6-v2, Apache-2.0",
     "qqp": "Quora Question Pairs: Quora's terms, non-commercial use of the text",
     "rqe": "CC BY 4.0", "semeval": "free for research", "banking77": "CC BY 4.0",
-    "clinc150": "CC BY 3.0", "hwu64": "CC BY 4.0", "bitext": "CDLA-Sharing-1.0",
+    "clinc150": "CC BY 3.0", "hwu64": "CC BY 4.0", "stackexchange": "CC BY-SA, texts without labels",
 }  # fmt: skip
 
 
-def interpolate(first: Path, second: Path, share: float, out: Path) -> None:
-    """Writes `share` of the first network's weights and the rest of the second's, in fp16."""
-    one = BertForSequenceClassification.from_pretrained(first, dtype=torch.float32)
-    two = BertForSequenceClassification.from_pretrained(second, dtype=torch.float32).state_dict()
-    one.load_state_dict(
-        {
-            k: share * v + (1 - share) * two[k] if v.is_floating_point() else v
-            for k, v in one.state_dict().items()
-        }
-    )
-    one.half().save_pretrained(out)
-    save_tokenizer(first, out)
+def write_cross_encoder(trained: Path, out: Path) -> None:
+    """The trained network in fp16."""
+    network = BertForSequenceClassification.from_pretrained(trained, dtype=torch.float32)
+    network.half().save_pretrained(out)
+    save_tokenizer(trained, out)
 
 
 def save_tokenizer(source: Path, out: Path) -> None:
@@ -75,59 +68,43 @@ def write_bi_encoder(base: Path, out: Path) -> None:
 
 
 def fitting_split(data: Path, count: int) -> tuple[list[Labelled], list[Labelled]]:
-    """Rows of qqp_dev that calibration is fitted on, and as many that it is reported on."""
+    """Rows that calibration is fitted on, and as many that it is reported on.
+
+    Half are Quora's development rows, half support phrasings of families that nothing trains on.
+    """
     found = labelled(data, "qqp_dev")
     random.Random(11).shuffle(found)  # noqa: S311 - no secret
-    return found[:count], found[count : 2 * count]
+    written = phrase(count, random.Random(13), held=True)  # noqa: S311 - no secret
+    half = count // 2
+    return found[:half] + written[:half], found[half:count] + written[half:]
 
 
-def forum(data: Path, name: str) -> tuple[list[Labelled], list[str]]:
-    """Pairs of forum questions with their query ids."""
-    found = list(rows(data, name))
-    pairs = [
-        Labelled(
-            model_input(r["q_title"], r["q_body"]),
-            model_input(r["c_title"], r["c_body"]),
-            float(r["label"]),
-        )
-        for r in found
-    ]
-    return pairs, [r["qid"] for r in found]
+def choose_weight(
+    data: Path, bi: BiEncoder, cross: CrossEncoder, fitted: Measured
+) -> tuple[float, list[dict[str, float]]]:
+    """The logit's weight beside SCALE times the cosine, with what each one tried gave.
 
-
-def choose_mixture(
-    data: Path, bi: BiEncoder, label: Path, imitate: Path, fitting: list[Labelled],
-    shares: Sequence[float], scratch: Path,
-) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """The label half's share and the logit's weight beside the cosine.
-
-    Best Quora AP plus twice forum MAP among those that are not below the cosine alone on the
-    forum: its labels trained nothing, so it stands for domains that are not Quora.
-    """  # fmt: skip
-    others, queries = forum(data, "semeval_cqa_train_part2")
-    others, queries = others[:400], queries[:400]
-    tried = []
-    for share in shares:
-        interpolate(label, imitate, share, scratch)
-        cross = CrossEncoder(scratch)
-        known, strange = (Measured.of(rows, bi, cross) for rows in (fitting, others))
-        for weight in LOGIT_WEIGHTS:
-            ap = average_precision(known.cosines + weight * known.logits, known.labels)
-            mean = mean_average_precision(
-                queries, list(strange.cosines + weight * strange.logits), list(strange.labels)
-            )
-            tried.append({"share": share, "weight": weight, "quora_ap": ap, "forum_map": mean})
-            log.info("tried %s", tried[-1])
-    cosine_alone = tried[0]["forum_map"]
-    kept = [t for t in tried if t["forum_map"] >= cosine_alone]
-    return max(kept, key=lambda t: t["quora_ap"] + 2 * t["forum_map"]), tried
+    The weight of the best average precision among those that are not below the cosine alone on
+    forum questions, whose labels trained nothing: they stand for texts of other kinds.
+    """
+    name = "semeval_cqa_train_part2"
+    strange = Measured.of(forum_rows(data, name), bi, cross)
+    queries, tried = [str(row["qid"]) for row in rows(data, name)], []
+    for weight in LOGIT_WEIGHTS:
+        known, other = (SCALE * m.cosines + weight * m.logits for m in (fitted, strange))
+        ap = average_precision(list(known), list(fitted.labels))
+        mean = mean_average_precision(queries, list(other), list(strange.labels))
+        tried.append({"weight": weight, "ap": ap, "forum_map": mean})
+        log.info("tried %s", tried[-1])
+    kept = [t for t in tried if t["forum_map"] >= tried[0]["forum_map"]]
+    return max(kept, key=lambda t: t["ap"])["weight"], tried
 
 
 def calibrate(fitted: Measured, weight: float) -> Calibration:
-    """Scale and bias for a fixed weight of the logit beside the cosine."""
-    mixed = fitted.cosines + weight * fitted.logits
-    found = fit_calibration(np.zeros(len(mixed)), mixed, fitted.labels)
-    return Calibration(found.bias, found.by_cosine * weight, found.by_cosine)
+    """Scale and bias for a fixed weight of the logit beside SCALE times the cosine."""
+    mixed = fitted.cosines + weight / SCALE * fitted.logits
+    found = fit_calibration(list(np.zeros(len(mixed))), list(mixed), list(fitted.labels))
+    return Calibration(found.bias, found.by_cosine * weight / SCALE, found.by_cosine)
 
 
 def thresholds(calibration: Calibration, fitted: Measured, held: Measured) -> dict[str, Any]:
@@ -179,23 +156,17 @@ GOLDEN_TEXTS = [
 ]
 
 
-def build(
-    data: Path, base: Path, label: Path, imitate: Path, out: Path, name: str,
-    shares: Sequence[float], count: int,
-) -> None:
-    """Writes the whole release folder, replacing what is there."""  # fmt: skip
+def build(data: Path, base: Path, trained: Path, out: Path, name: str, count: int) -> None:
+    """Writes the whole release folder, replacing what is there."""
     if out.exists():
         shutil.rmtree(out)
     write_bi_encoder(base, out / "bi-encoder")
-    bi = BiEncoder(out / "bi-encoder")
+    write_cross_encoder(trained, out / "cross-encoder")
+    bi, cross = BiEncoder(out / "bi-encoder"), CrossEncoder(out / "cross-encoder")
     fitting, holding = fitting_split(data, count)
-    mixture, tried = choose_mixture(
-        data, bi, label, imitate, fitting, shares, out / "cross-encoder"
-    )
-    interpolate(label, imitate, mixture["share"], out / "cross-encoder")
-    cross = CrossEncoder(out / "cross-encoder")
     fitted = Measured.of(fitting, bi, cross)
-    calibration = calibrate(fitted, mixture["weight"])
+    weight, tried = choose_weight(data, bi, cross, fitted)
+    calibration = calibrate(fitted, weight)
     held = Measured.of(holding, bi, cross)
     chosen = thresholds(calibration, fitted, held)
     metrics = measure_all(data, bi, cross, calibration, held, chosen["flag"]["probability"])
@@ -207,9 +178,10 @@ def build(
         "languages": ["en"],
         "licences": LICENCES,
         "data": {n: file_hash(data, n) for n in TRAINING_FILES + FITTING_FILES},
-        "recipe": {"mixture": mixture, "mixtures_tried": tried,
-                   **{p.name: json.loads((p / "recipe.json").read_text())
-                      for p in (label, imitate) if (p / "recipe.json").exists()}},
+        "recipe": {
+            "logit_weight": weight, "logit_weights_tried": tried,
+            **json.loads((trained / "recipe.json").read_text()),
+        },
         "metrics": metrics,
         "calibration": {"coefficients": calibration.__dict__, "rows": count},
         "thresholds": chosen,
@@ -223,15 +195,13 @@ def build(
 def main() -> None:
     """Command line; progress on standard error."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("data", "base", "label", "imitate", "out"):
+    for name in ("data", "base", "trained", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6])
     parser.add_argument("--count", type=int, default=5000, help="rows to calibrate on")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    build(given.data, given.base, given.label, given.imitate, given.out, given.name,
-          given.shares, given.count)  # fmt: skip
+    build(given.data, given.base, given.trained, given.out, given.name, given.count)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from dedup.ml.biencoder import BiEncoder
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
-from dedup.ml.data import Labelled, labelled, rows
+from dedup.ml.data import Labelled, forum_rows, labelled, rows
 from dedup.ml.evaluation import (
     accuracy,
     average_precision,
@@ -22,7 +22,6 @@ from dedup.ml.evaluation import (
 )
 from dedup.ml.nearmisses import RULES
 from dedup.ml.pairs import Pair
-from dedup.ml.text import model_input
 
 
 @dataclass(frozen=True)
@@ -57,22 +56,10 @@ def measure_all(
     p = held.probabilities(calibration)
     usage = Measured.of(labelled(data, "english_se_pairs"), bi, cross)
     p_usage = usage.probabilities(calibration)
-    forum_rows = list(rows(data, "semeval_cqa_dev"))
-    forum = Measured.of(
-        [
-            Labelled(
-                model_input(r["q_title"], r["q_body"]),
-                model_input(r["c_title"], r["c_body"]),
-                float(r["label"]),
-            )
-            for r in forum_rows
-        ],
-        bi,
-        cross,
-    )
-    queries = [r["qid"] for r in forum_rows]
+    forum = Measured.of(forum_rows(data, "semeval_cqa_dev"), bi, cross)
+    queries = [str(r["qid"]) for r in rows(data, "semeval_cqa_dev")]
     return {
-        "qqp_dev_held": {
+        "held": {
             "rows": len(p),
             "ap": average_precision(p, held.labels),
             "ap_interval": bootstrap_interval(average_precision, p, held.labels),
