@@ -4,8 +4,10 @@ The broker carries no questions, only bells: what waits lies in Postgres (suppor
 """
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_init
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "support.settings")
