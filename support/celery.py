@@ -48,6 +48,6 @@ app.autodiscover_tasks()
 
 @worker_init.connect  # Django is ready then, and the sweep reads its rows
 def add_sweep(sender: Any = None, **_: Any) -> None:
-    from support.sweep import Sweep
+    from support.sweep import Sweep  # noqa: PLC0415 - its models need a ready Django
 
     app.steps["worker"].add(Sweep)

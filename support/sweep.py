@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A thread beside the worker's consumer; it starts before a connection to the broker is tried."""
+    """A thread beside the worker's consumer; starts before any connection to the broker."""
 
     requires = {"celery.worker.components:Pool"}
 

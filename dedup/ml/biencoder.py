@@ -1,11 +1,13 @@
 """One text -> unit vector, by mean pooling (Sentence-BERT: Reimers and Gurevych 2019)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, BertModel
+
+from dedup.ml.pairs import Pair
 
 MAX_TOKENS = 256
 TOKENS_PER_BATCH = 4_000
@@ -46,3 +48,13 @@ class BiEncoder:
         mask = batch["attention_mask"].unsqueeze(-1).float()
         mean = (hidden * mask).sum(1) / mask.sum(1)
         return torch.nn.functional.normalize(mean, dim=1).numpy()
+
+
+def pair_cosines(embed: Callable[[Sequence[str]], np.ndarray], pairs: Sequence[Pair]) -> np.ndarray:
+    """Cosine of each pair, (n,) float64; each distinct text is embedded once."""
+    texts = sorted({text for pair in pairs for text in (pair.older, pair.newer)})
+    at = {text: i for i, text in enumerate(texts)}
+    vectors = embed(texts).astype(np.float64)
+    older = vectors[[at[p.older] for p in pairs]]
+    newer = vectors[[at[p.newer] for p in pairs]]
+    return np.einsum("ij,ij->i", older, newer)

@@ -24,6 +24,7 @@ from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
 from dedup.ml.measuring import Measured, measure_all
+from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
 from dedup.ml.phrasing import phrase
 from dedup.ml.thresholds import choose_threshold, measure
@@ -34,16 +35,13 @@ log = logging.getLogger(__name__)
 PRIOR = 0.02
 LOGIT_WEIGHTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
 WANTED = {"flag": 0.85, "suggest": 0.60, "sure": 0.92}
-TRAINING_FILES = [
-    "qqp_train", "rqe_train", "semeval_cqa_train_part1", "banking77_train", "clinc150_train",
-    "hwu64_train", "stackexchange_questions",
-]  # fmt: skip
 FITTING_FILES = ["qqp_dev", "semeval_cqa_train_part2"]
 LICENCES = {
     "base": "all-MiniLM-L6-v2, Apache-2.0",
     "qqp": "Quora Question Pairs: Quora's terms, non-commercial use of the text",
     "rqe": "CC BY 4.0", "semeval": "free for research", "banking77": "CC BY 4.0",
-    "clinc150": "CC BY 3.0", "hwu64": "CC BY 4.0", "stackexchange": "CC BY-SA, texts without labels",
+    "clinc150": "CC BY 3.0", "hwu64": "CC BY 4.0",
+    "stackexchange": "CC BY-SA, texts without labels",
 }  # fmt: skip
 
 
@@ -119,10 +117,10 @@ def thresholds(calibration: Calibration, fitted: Measured, held: Measured) -> di
             "wanted_precision": wanted,
             "balanced": measure(at, wanted, p_held, held.labels, 0.5).as_dict(),
             "at_prior": measure(at, wanted, p_held, held.labels, PRIOR).as_dict(),
-            "how": "chosen for the wanted precision (Clopper-Pearson lower end) on the balanced "
-            "half of qqp_dev that calibration was fitted on; at_prior carries the held half's "
-            f"rates to {PRIOR} duplicates among the shortlisted pairs, taking the labelled "
-            "negatives, which share words with their question, for shortlisted ones",
+            "how": "chosen for the wanted precision (Clopper-Pearson lower end) on the rows that "
+            "calibration was fitted on, half Quora dev and half support phrasings; at_prior "
+            f"carries the held rows' rates to {PRIOR} duplicates among the shortlisted pairs, "
+            "taking the labelled negatives for shortlisted ones",
         }
     return found
 
@@ -177,7 +175,7 @@ def build(data: Path, base: Path, trained: Path, out: Path, name: str, count: in
         "base": "sentence-transformers/all-MiniLM-L6-v2",
         "languages": ["en"],
         "licences": LICENCES,
-        "data": {n: file_hash(data, n) for n in TRAINING_FILES + FITTING_FILES},
+        "data": {n: file_hash(data, n) for n in (*TRAINING_FILES, *FITTING_FILES)},
         "recipe": {
             "logit_weight": weight, "logit_weights_tried": tried,
             **json.loads((trained / "recipe.json").read_text()),

@@ -5,7 +5,7 @@ from typing import Any
 
 def model_card(raw: dict[str, Any]) -> str:
     """Markdown: what it is, figures, thresholds, limits, licences."""
-    quora, usage = raw["metrics"]["held"], raw["metrics"]["english_se_titles"]
+    held, usage = raw["metrics"]["held"], raw["metrics"]["english_se_titles"]
     forum = raw["metrics"]["semeval_dev"]
     lines = [
         f"# {raw['name']}",
@@ -16,13 +16,14 @@ def model_card(raw: dict[str, Any]) -> str:
         "",
         "| set | this release | cosine alone |",
         "|---|---|---|",
-        f"| Quora dev and our phrasings, held out, AP | {quora['ap']:.3f} | {quora['ap_cosine']:.3f} |",
+        f"| Quora dev and our phrasings, held out, AP | {held['ap']:.3f} "
+        f"| {held['ap_cosine']:.3f} |",
         f"| English usage titles, never trained on, AP | {usage['ap']:.3f} "
         f"| {usage['ap_cosine']:.3f} |",
         f"| SemEval 3-B dev, MAP | {forum['map']:.3f} | {forum['map_cosine']:.3f} |",
         "",
-        f"First row: accuracy {quora['accuracy']:.3f}, F1 {quora['f1']:.3f}, expected calibration",
-        f"error {quora['calibration_error']:.3f} on {quora['rows']} rows.",
+        f"First row: accuracy {held['accuracy']:.3f}, F1 {held['f1']:.3f}, expected calibration",
+        f"error {held['calibration_error']:.3f} on {held['rows']} rows.",
         "",
         "| threshold | probability | precision, recall on balanced rows | precision at prior |",
         "|---|---|---|---|",

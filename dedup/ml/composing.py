@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from dedup.ml.data import Labelled
-from dedup.ml.nearmisses import RULES, make_positive
+from dedup.ml.nearmisses import make_near_miss, make_positive
 
 KINDS, WEIGHTS = ("same", "near_miss", "easy", "other"), (4, 4, 1, 2)
 
@@ -36,6 +36,5 @@ def compose(kept: Sequence[Labelled], count: int, rng: random.Random) -> list[La
 
 def _second_title(kind: str, title: Labelled, rng: random.Random) -> str | None:
     if kind == "near_miss":
-        changed = RULES[rng.choice(list(RULES))](title.first, rng)
-        return changed if changed != title.first else None
+        return make_near_miss(title.first, rng)
     return make_positive(title.first, rng) if kind == "easy" else title.second

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dedup.ml.biencoder import BiEncoder
+from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
@@ -35,13 +35,9 @@ class Measured:
     @classmethod
     def of(cls, pairs: Sequence[Labelled], bi: BiEncoder, cross: CrossEncoder) -> "Measured":
         """Runs both networks over the rows."""
-        texts = sorted({t for p in pairs for t in (p.first, p.second)})
-        at = {text: i for i, text in enumerate(texts)}
-        vectors = bi.embed(texts).astype(np.float64)
-        first = vectors[[at[p.first] for p in pairs]]
-        second = vectors[[at[p.second] for p in pairs]]
-        logits = cross.scores([Pair(p.first, p.second) for p in pairs])
-        return cls(logits, (first * second).sum(1), np.asarray([p.label for p in pairs]))
+        read = [Pair(p.first, p.second) for p in pairs]
+        labels = np.asarray([p.label for p in pairs])
+        return cls(cross.scores(read), pair_cosines(bi.embed, read), labels)
 
     def probabilities(self, calibration: Calibration) -> np.ndarray:
         """(n,) calibrated probabilities."""
@@ -49,10 +45,14 @@ class Measured:
 
 
 def measure_all(
-    data: Path, bi: BiEncoder, cross: CrossEncoder, calibration: Calibration,
-    held: Measured, flag: float,
+    data: Path,
+    bi: BiEncoder,
+    cross: CrossEncoder,
+    calibration: Calibration,
+    held: Measured,
+    flag: float,
 ) -> dict[str, Any]:
-    """Every figure that the manifest carries; `held` are Quora rows nothing was fitted on."""  # fmt: skip  # noqa: E501
+    """Every figure that the manifest carries; nothing was fitted on `held`."""
     p = held.probabilities(calibration)
     usage = Measured.of(labelled(data, "english_se_pairs"), bi, cross)
     p_usage = usage.probabilities(calibration)
@@ -83,7 +83,11 @@ def measure_all(
 
 
 def near_misses(
-    data: Path, bi: BiEncoder, cross: CrossEncoder, calibration: Calibration, flag: float,
+    data: Path,
+    bi: BiEncoder,
+    cross: CrossEncoder,
+    calibration: Calibration,
+    flag: float,
     each: int = 60,
 ) -> dict[str, dict[str, float]]:
     """Share of rule-made near misses at or above `flag`, by kind, of unseen questions."""  # fmt: skip  # noqa: E501

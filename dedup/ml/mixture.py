@@ -1,7 +1,7 @@
 """What a cross-encoder is trained on: labelled rows, near misses, and strangers without a label."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,14 @@ import numpy as np
 from dedup.ml.biencoder import BiEncoder
 from dedup.ml.composing import compose
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
-from dedup.ml.nearmisses import RULES, make_positive
+from dedup.ml.nearmisses import make_near_miss, make_positive
 from dedup.ml.phrasing import phrase
 from dedup.ml.text import model_input
 
 INTENTS = ("banking77_train", "clinc150_train", "hwu64_train")
+TRAINING_FILES = (
+    "qqp_train", "rqe_train", "semeval_cqa_train_part1", *INTENTS, "stackexchange_questions",
+)  # fmt: skip
 UNKNOWN = -1.0  # the label of a stranger: the correction is held small there
 
 
@@ -28,12 +31,11 @@ class Mixture:
     intents: int = 10_000  # near neighbours of different intents, label 0
     strangers: int = 14_000
     forum: bool = True
-    seed: int = field(default=7)
 
 
-def mix(data: Path, bi: BiEncoder, mixture: Mixture) -> list[Labelled]:
+def mix(data: Path, bi: BiEncoder, mixture: Mixture, seed: int) -> list[Labelled]:
     """The rows, kinds one after the other; label 1, 0 or `UNKNOWN`."""
-    rng = random.Random(mixture.seed)  # noqa: S311 - no secret
+    rng = random.Random(seed)  # noqa: S311 - no secret
     quora = labelled(data, "qqp_train")
     rng.shuffle(quora)
     made = quora[: mixture.quora] + near_misses(quora, mixture.near_misses, rng)
@@ -50,8 +52,8 @@ def near_misses(kept: list[Labelled], count: int, rng: random.Random) -> list[La
     for row in kept:
         if len(made) >= 2 * count:
             break
-        changed = RULES[rng.choice(list(RULES))](row.first, rng)
-        if changed and changed != row.first:
+        changed = make_near_miss(row.first, rng)
+        if changed:
             made.append(Labelled(row.first, changed, 0.0))
             made.append(Labelled(row.first, make_positive(row.first, rng), 1.0))
     return made

@@ -73,14 +73,18 @@ RULES: dict[str, Callable[[str, random.Random], str | None]] = {
 }
 
 
-def _replace_word(
-    text: str, rng: random.Random, other: Callable[[str], str | None]
-) -> str | None:
+def _replace_word(text: str, rng: random.Random, other: Callable[[str], str | None]) -> str | None:
     words = [m for m in re.finditer(r"[A-Za-z']+", text) if other(m.group())]
     if not words:
         return None
     at = rng.choice(words)
     return text[: at.start()] + str(other(at.group())) + text[at.end() :]
+
+
+def make_near_miss(text: str, rng: random.Random) -> str | None:
+    """The text changed by a rule drawn at random, or None where that rule changes nothing."""
+    changed = RULES[rng.choice(list(RULES))](text, rng)
+    return changed if changed != text else None
 
 
 def make_positive(text: str, rng: random.Random) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dedup.ml.artifact import ArtifactRefused, Manifest, verify
-from dedup.ml.biencoder import BiEncoder
+from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.pairs import Judged, Pair
@@ -71,7 +71,7 @@ def check_golden(scorer: ReleaseScorer) -> None:
     golden = scorer.manifest.raw["golden"]
     pairs = [Pair(g["older"], g["newer"]) for g in golden]
     try:
-        cosines = pair_cosines(scorer, pairs)
+        cosines = pair_cosines(scorer.embed, pairs)
         logits = scorer.cross.reference_scores(pairs)
         probabilities = scorer.calibration.probabilities(list(logits), list(cosines))
     except FloatingPointError as error:
@@ -80,13 +80,3 @@ def check_golden(scorer: ReleaseScorer) -> None:
     wanted = np.asarray([[g["logit"], g["cosine"], g["probability"]] for g in golden])
     if not golden or not (np.abs(found - wanted) <= GOLDEN_TOLERANCE).all():
         raise ArtifactRefused("a golden pair does not come out as the manifest says")
-
-
-def pair_cosines(scorer: ReleaseScorer, pairs: Sequence[Pair]) -> np.ndarray:
-    """Cosine of each pair, (n,) float64; each distinct text is embedded once."""
-    texts = sorted({text for pair in pairs for text in (pair.older, pair.newer)})
-    at = {text: i for i, text in enumerate(texts)}
-    vectors = scorer.embed(texts).astype(np.float64)
-    older = vectors[[at[p.older] for p in pairs]]
-    newer = vectors[[at[p.newer] for p in pairs]]
-    return np.einsum("ij,ij->i", older, newer)

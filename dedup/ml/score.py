@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from dedup.ml.biencoder import pair_cosines
 from dedup.ml.pairs import Pair
-from dedup.ml.release import ReleaseScorer, open_release, pair_cosines
+from dedup.ml.release import ReleaseScorer, open_release
 from dedup.ml.text import model_input
 
 ROWS_PER_BATCH = 512
@@ -27,7 +28,7 @@ def score_lines(scorer: ReleaseScorer, lines: Iterable[str]) -> Iterator[str]:
             )
             for row in chosen
         ]
-        for judged in scorer.judge(pairs, list(pair_cosines(scorer, pairs))):
+        for judged in scorer.judge(pairs, list(pair_cosines(scorer.embed, pairs))):
             yield json.dumps(judged.__dict__)
 
 

