@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from django.core.validators import MaxLengthValidator
+from django.db.models import prefetch_related_objects
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -11,8 +14,21 @@ from rest_framework.views import APIView
 from dedup import review, suggesting
 from dedup.models import Flag, Release, Review
 from support import merging
-from support.api import Conflict, Idempotent, Newest, QuestionSerializer, StrictSerializer, problem
+from support.api import (
+    Conflict,
+    Idempotent,
+    Newest,
+    QuestionSerializer,
+    Strict,
+    StrictSerializer,
+    is_number,
+    person,
+    problem,
+    title_field,
+)
+from support.api_schema import SAVES_NOTHING
 from support.models import Merge, Product, Question
+from support.models.validators import LARGEST_BODY
 
 
 class MayReview(permissions.BasePermission):
@@ -21,21 +37,28 @@ class MayReview(permissions.BasePermission):
 
 
 def review_problem(error: Exception, context: dict[str, Any]) -> Response | None:
-    """As everywhere, and a review that came too late is a 409."""
-    if isinstance(error, review.ReviewRefused):
+    """As everywhere, and a review that came too late is a 409 that says who decided what."""
+    if isinstance(error, review.FlagClosed) and error.last:
+        error = Conflict(
+            str(error), code=error.code, verdict=error.last.verdict,
+            decided_by=error.last.by.username, decided_at=error.last.reviewed_at,
+        )  # fmt: skip
+    elif isinstance(error, review.ReviewRefused):
         error = Conflict(str(error), code=error.code)
     return problem(error, context)
 
 
-class SimilarRequest(serializers.Serializer):  # type: ignore[type-arg]
-    title = serializers.CharField(max_length=200)
-    body = serializers.CharField(max_length=20_000, required=False, allow_blank=True)
+class SimilarRequest(Strict, serializers.Serializer):
+    title = title_field()
+    body = serializers.CharField(
+        required=False, allow_blank=True, validators=[MaxLengthValidator(LARGEST_BODY)]
+    )
     product = serializers.SlugRelatedField(
         slug_field="slug", queryset=Product.objects.all(), required=False
     )
 
 
-class SimilarResponse(serializers.Serializer):  # type: ignore[type-arg]
+class SimilarResponse(serializers.Serializer):
     by_meaning = serializers.BooleanField()
     questions = QuestionSerializer(many=True)
 
@@ -43,8 +66,9 @@ class SimilarResponse(serializers.Serializer):  # type: ignore[type-arg]
 class SimilarView(APIView):
     """Questions like a text, likeliest first, that the caller may read. Saves nothing."""
 
-    serializer_class = SimilarRequest
-
+    @extend_schema(
+        request=SimilarRequest, responses=SimilarResponse, extensions={SAVES_NOTHING: True}
+    )
     def post(self, request: Request) -> Response:
         given = SimilarRequest(data=request.data)
         given.is_valid(raise_exception=True)
@@ -55,6 +79,7 @@ class SimilarView(APIView):
             reader=request.user,
             product_id=product.pk if product else None,
         )
+        prefetch_related_objects(found.questions, "asked_by")
         return Response(SimilarResponse(found, context={"request": request}).data)
 
 
@@ -85,20 +110,21 @@ class FlagViewSet(
     Idempotent,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
-    viewsets.GenericViewSet,  # type: ignore[type-arg]
+    viewsets.GenericViewSet,
 ):
     """The review queue."""
 
     serializer_class = FlagSerializer
     permission_classes = [permissions.IsAuthenticated, MayReview]
     pagination_class = Newest
-    queryset = Flag.objects.select_related("release")
+    queryset = Flag.objects.select_related("release", "older", "newer")
     filterset_fields = {"status": ["exact"], "probability": ["gte", "lte"]}
-    lookup_value_regex = r"\d{1,17}"
+    lookup_value_regex = r"[0-9]{1,17}"
 
     def get_exception_handler(self) -> Any:
         return review_problem
 
+    @extend_schema(responses={201: ReviewSerializer})
     @action(detail=True, methods=["post"], serializer_class=ReviewSerializer)
     def reviews(self, request: Request, pk: str = "") -> Response:
         """Decide: confirmed (with the canonical), dismissed or skipped."""
@@ -108,19 +134,27 @@ class FlagViewSet(
         verdict = given.validated_data["verdict"]
         if verdict == Review.Verdict.CONFIRMED:
             canonical = given.validated_data.get("canonical") or flag.older
-            said = review.confirm(flag=flag, canonical=canonical, by=request.user)
+            _require_of_pair(flag, canonical)
+            said = review.confirm(flag=flag, canonical=canonical, by=person(request))
         elif verdict == Review.Verdict.DISMISSED:
-            said = review.dismiss(flag=flag, by=request.user)
+            said = review.dismiss(flag=flag, by=person(request))
         else:
-            said = review.skip(flag=flag, by=request.user)
+            said = review.skip(flag=flag, by=person(request))
         return Response(self.get_serializer(said).data, status=201)
+
+
+def _require_of_pair(flag: Flag, canonical: Question) -> None:
+    """Raise ValidationError where the canonical stands in neither thread of the pair."""
+    if canonical.root_id not in {flag.older.root_id, flag.newer.root_id}:
+        said = {"canonical": ["This question is not one of the pair."]}
+        raise serializers.ValidationError(said, code="not_of_pair")
 
 
 class ReviewViewSet(
     Idempotent,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
-    viewsets.GenericViewSet,  # type: ignore[type-arg]
+    viewsets.GenericViewSet,
 ):
     """Decisions, newest first; `undo` takes one's own back."""
 
@@ -129,15 +163,17 @@ class ReviewViewSet(
     pagination_class = Newest
     queryset = Review.objects.select_related("by")
     filterset_fields = {"flag": ["exact"], "verdict": ["exact"]}
-    lookup_value_regex = r"\d{1,17}"
+    lookup_value_regex = r"[0-9]{1,17}"
 
     def get_exception_handler(self) -> Any:
         return review_problem
 
+    @extend_schema(request=None, responses=ReviewSerializer)
     @action(detail=True, methods=["post"])
     def undo(self, request: Request, pk: str = "") -> Response:
+        """Take one's newest decision on a pair back, with the merge that it led to."""
         said = self.get_object()
-        review.undo(review=said, by=request.user)
+        review.undo(review=said, by=person(request))
         said.refresh_from_db()
         return Response(self.get_serializer(said).data)
 
@@ -157,12 +193,17 @@ class MergeSerializer(StrictSerializer):
         read_only_fields = ["merged_at", "probability", "release", "undone_at"]
         validators: list[Any] = []  # the database's rules are refused by name in support.merging
 
+    def validate_versions(self, versions: dict[str, int]) -> dict[str, int]:
+        if not all(is_number(pk) for pk in versions):
+            raise serializers.ValidationError("Each key is the id of a question.")
+        return versions
+
 
 class MergeViewSet(
     Idempotent,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
-    viewsets.GenericViewSet,  # type: ignore[type-arg]
+    viewsets.GenericViewSet,
 ):
     """Merges: make one, and `undo` any, at any time. Both can be repeated without harm."""
 
@@ -171,24 +212,27 @@ class MergeViewSet(
     pagination_class = Newest
     queryset = Merge.objects.select_related("merged_by")
     filterset_fields = {"duplicate": ["exact"], "canonical": ["exact"]}
-    lookup_value_regex = r"\d{1,17}"
+    lookup_value_regex = r"[0-9]{1,17}"
 
     def create(self, request: Request) -> Response:
+        """Merge; `versions` maps the questions' ids to the versions that were read."""
         given = self.get_serializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
         edge = merging.merge(
             duplicate=data["duplicate"],
             canonical=data["canonical"],
-            by=request.user,
+            by=person(request),
             reason=data.get("reason", ""),
-            seen={int(pk): seen for pk, seen in data.get("versions", {}).items() if pk.isdecimal()},
+            seen={int(pk): seen for pk, seen in data.get("versions", {}).items()},
         )
         return Response(self.get_serializer(edge).data, status=201)
 
+    @extend_schema(request=None, responses=MergeSerializer)
     @action(detail=True, methods=["post"])
     def undo(self, request: Request, pk: str = "") -> Response:
-        edge = review.unmerge(merge=self.get_object(), by=request.user)
+        """Take a merge back; what was written since stays where it was written."""
+        edge = review.unmerge(merge=self.get_object(), by=person(request))
         return Response(self.get_serializer(edge).data)
 
 
@@ -198,11 +242,11 @@ class ReleaseSerializer(StrictSerializer):
         fields = ["id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at"]
 
 
-class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):  # type: ignore[type-arg]
+class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):
     """Releases and which of them is in service."""
 
     serializer_class = ReleaseSerializer
     permission_classes = [permissions.IsAuthenticated, MayReview]
     pagination_class = Newest
     queryset = Release.objects.all()
-    lookup_value_regex = r"\d{1,17}"
+    lookup_value_regex = r"[0-9]{1,17}"

@@ -1,20 +1,26 @@
 """Between the web server and the views."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.views import defaults
 from django_htmx.middleware import HtmxDetails
+from django_structlog.middlewares import RequestMiddleware
 
+from support import problems
 from support.models import User
 from support.permissions import CUSTOMER
 
 Handler = Callable[[HttpRequest], HttpResponse]
+DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
 class HtmxRequest(HttpRequest):
@@ -24,16 +30,22 @@ class HtmxRequest(HttpRequest):
     user: User
 
 
-class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+class AccountAdapter(DefaultAccountAdapter):
     """Who signs up is a customer."""
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
-        from django.contrib.auth.models import Group
-
         saved: User = super().save_user(request, user, form, commit=commit)
         if commit:
             saved.groups.add(Group.objects.get_or_create(name=CUSTOMER)[0])
         return saved
+
+
+class RequestLog(RequestMiddleware):
+    """A log line for each request, with its id. Never the query: a search may be private."""
+
+    @staticmethod
+    def format_request(request: HttpRequest) -> str:
+        return f"{request.method} {request.path}"
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -56,19 +68,46 @@ def refuse_unreadable(get_response: Handler) -> Handler:
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, RequestDataTooBig):
             return refusal(request, 413, "too_large", "The request is too large.")
-        if isinstance(error, OperationalError | InterfaceError):
-            response = refusal(request, 503, "unavailable", "Please try again in a moment.")
-            response["Retry-After"] = "5"
-            return response
-        return None
+        return unavailable(request) if isinstance(error, DATABASE_AWAY) else None
 
     middleware.process_exception = process_exception  # type: ignore[attr-defined]
     return middleware
 
 
+def is_for_program(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
+
+
 def refusal(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
     """Problem details (RFC 9457) for programs, a page for people."""
-    if request.path_info.startswith("/api/"):
-        body = {"type": "about:blank", "status": status, "code": code, "title": detail}
-        return JsonResponse(body, status=status, content_type="application/problem+json")
-    return render(None, "refusal.html", {"status": status, "detail": detail}, status=status)  # type: ignore[arg-type]
+    if is_for_program(request):
+        body = problems.details(status=status, code=code, detail=detail)
+        return JsonResponse(body, status=status, content_type=problems.MEDIA_TYPE)
+    return render(None, "refusal.html", {"status": status, "detail": detail}, status=status)
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    """The database cannot be reached, or gave up: a moment later it may answer."""
+    response = refusal(request, 503, "unavailable", "Please try again in a moment.")
+    response["Retry-After"] = "5"
+    return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What Django itself refuses, such as a host that is not ours."""
+    return refusal(request, 400, "bad_request", "This request cannot be answered.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if is_for_program(request):
+        return refusal(request, 404, "not_found", "Not found.")
+    return defaults.page_not_found(request, exception)
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """An error that nobody foresaw; where only the database was away, that is said instead."""
+    if isinstance(sys.exc_info()[1], DATABASE_AWAY):
+        return unavailable(request)
+    if is_for_program(request):
+        return refusal(request, 500, "failed", "This failed, and we were told.")
+    return defaults.server_error(request)

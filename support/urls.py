@@ -22,3 +22,7 @@ urlpatterns = [
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
 ]
+
+handler400 = "support.http.bad_request"
+handler404 = "support.http.not_found"
+handler500 = "support.http.failed"
