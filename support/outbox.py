@@ -4,7 +4,8 @@ Postgres is the queue, Redis only the doorbell. A question and its entry commit 
 claim entries with a lease and settle them in the transaction that writes what they found. Fresh
 entries are claimed in batches. An entry whose check failed in company becomes a suspect and is
 from then on claimed alone; only a failure while alone counts, and the third puts it into
-quarantine, where agents see it.
+quarantine, where agents see it. Fresh entries and suspects take turns, so that a few questions that
+kill whoever reads them hold up nobody else.
 """
 
 import logging
@@ -14,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from support.celery import app
@@ -27,9 +29,12 @@ log = logging.getLogger(__name__)
 
 CHECK_TASK = "dedup.tasks.check_waiting"
 MOST_ATTEMPTS = 3
-BREAK_SECONDS = 5.0  # after a bell that could not be rung, none is tried for so long
+BREAK_SECONDS = 5.0  # after a message that could not be sent, none is tried for so long
+# Measured on a dead Redis: without any retry, Celery waits longer than with one.
+RETRY_ONCE = {"max_retries": 1, "interval_start": 0}
 
 _silent_until = 0.0
+_suspect_is_next = False  # a process that a suspect killed begins again with fresh entries
 
 
 class ClaimLost(Exception):
@@ -46,7 +51,24 @@ class Claim:
 
 def put(question: Question, *, now: datetime | None = None) -> None:
     """Let `question` be checked as it now stands. In the transaction that changes it."""
-    fresh = {
+    OutboxEntry.objects.update_or_create(question=question, defaults=_fresh(now))
+    transaction.on_commit(ring, robust=True)
+
+
+@transaction.atomic
+def put_all(questions: Sequence[int], *, now: datetime | None = None) -> int:
+    """Let all these questions (ids) be checked again; return how many."""
+    entries = OutboxEntry.objects.filter(question__in=questions)
+    known = set(entries.order_by("pk").select_for_update().values_list("question_id", flat=True))
+    entries.update(**_fresh(now))
+    missing = [OutboxEntry(question_id=pk, **_fresh(now)) for pk in questions if pk not in known]
+    OutboxEntry.objects.bulk_create(missing, ignore_conflicts=True)
+    transaction.on_commit(ring, robust=True)
+    return len(known) + len(missing)
+
+
+def _fresh(now: datetime | None) -> dict[str, Any]:
+    return {
         "put_at": now or timezone.now(),
         "token": None,
         "leased_until": None,
@@ -57,45 +79,27 @@ def put(question: Question, *, now: datetime | None = None) -> None:
         "quarantined_at": None,
         "failure": "",
     }
-    OutboxEntry.objects.update_or_create(question=question, defaults=fresh)
-    transaction.on_commit(ring, robust=True)
-
-
-def put_all(questions: Sequence[int], *, now: datetime | None = None) -> int:
-    """Let all these questions (ids) be checked again; return how many."""
-    entries = OutboxEntry.objects.filter(question__in=questions)
-    renewed = entries.update(
-        put_at=now or timezone.now(),
-        token=None,
-        leased_until=None,
-        is_suspect=False,
-        is_alone=False,
-        attempts=0,
-        settled_at=None,
-        quarantined_at=None,
-        failure="",
-    )
-    known = set(entries.values_list("question_id", flat=True))
-    missing = [OutboxEntry(question_id=pk) for pk in questions if pk not in known]
-    OutboxEntry.objects.bulk_create(missing, ignore_conflicts=True)
-    transaction.on_commit(ring, robust=True)
-    return renewed + len(missing)
 
 
 def ring() -> bool:
-    """Wake a worker; False where the broker cannot be reached (the sweep will see the entry).
+    """Wake a worker; False where the broker cannot be reached (the sweep will see the entry)."""
+    return send(CHECK_TASK)
 
-    After a failure no bell is tried for a while, so that a dead broker costs one request its
-    timeout and not all of them.
+
+def send(task: str, *args: str, **options: Any) -> bool:
+    """Send a task by its name; False where the broker cannot be reached.
+
+    After a failure none is tried for a while, so that a dead broker costs one request its timeout
+    and not all of them.
     """
     global _silent_until  # noqa: PLW0603 - one breaker for each process
     if time.monotonic() < _silent_until:
         return False
     try:
-        app.send_task(CHECK_TASK, retry=True, retry_policy={"max_retries": 1, "interval_start": 0})
-    except Exception as error:  # noqa: BLE001 - whatever a broker does, asking goes on
+        app.send_task(task, args, retry=True, retry_policy=RETRY_ONCE, **options)
+    except Exception as error:
         _silent_until = time.monotonic() + BREAK_SECONDS
-        log.warning("The bell could not be rung: %s", type(error).__name__)
+        log.warning("The broker cannot be reached: %s", type(error).__name__)
         return False
     return True
 
@@ -103,13 +107,14 @@ def ring() -> bool:
 @transaction.atomic
 def claim(*, limit: int, now: datetime) -> list[Claim]:
     """Take up to `limit` fresh entries, or one suspect; [] when nothing waits."""
+    global _suspect_is_next  # noqa: PLW0603 - each process takes turns by itself
     _note_failures(now)
-    free = OutboxEntry.objects.waiting().filter(Q(leased_until=None) | Q(leased_until__lt=now))
+    free = OutboxEntry.objects.waiting().filter(leased_until=None)
     ordered = free.order_by("put_at", "pk").select_for_update(skip_locked=True)
-    entries = list(ordered.filter(is_suspect=False)[:limit])
-    suspects = list(ordered.filter(is_suspect=True)[:1])
-    if suspects and (not entries or suspects[0].put_at < entries[0].put_at):
-        entries = suspects
+    fresh, suspect = ordered.filter(is_suspect=False)[:limit], ordered.filter(is_suspect=True)[:1]
+    first, second = (suspect, fresh) if _suspect_is_next else (fresh, suspect)
+    entries = list(first) or list(second)
+    _suspect_is_next = bool(entries) and not entries[0].is_suspect
     for entry in entries:
         entry.token = uuid.uuid4()
         entry.leased_until = now + timedelta(seconds=settings.DEDUP_LEASE_SECONDS)
@@ -121,11 +126,8 @@ def claim(*, limit: int, now: datetime) -> list[Claim]:
 def _note_failures(now: datetime) -> None:
     """Claims that ran out belong to workers that died: their questions are suspects now."""
     expired = OutboxEntry.objects.waiting().filter(leased_until__lt=now)
-    locked = OutboxEntry.objects.filter(
-        pk__in=expired.order_by("pk").select_for_update(skip_locked=True).values("pk")
-    )
-    for entry in locked:
-        _count_failure(entry, now=now, failure=entry.failure or "worker died")
+    for entry in expired.order_by("pk").select_for_update(skip_locked=True):
+        _count_failure(entry, now=now, failure="worker died")
 
 
 def _count_failure(entry: OutboxEntry, *, now: datetime, failure: str) -> None:
@@ -185,6 +187,8 @@ def has_waiting(now: datetime) -> bool:
 
 def retry_quarantined(*, question_ids: Sequence[int]) -> int:
     """Try questions in quarantine once more; return how many."""
-    return OutboxEntry.objects.quarantined().filter(question__in=question_ids).update(
-        quarantined_at=None, attempts=0, is_suspect=True, put_at=F("put_at")
+    return (
+        OutboxEntry.objects.quarantined()
+        .filter(question__in=question_ids)
+        .update(quarantined_at=None, attempts=0, is_suspect=True)
     )

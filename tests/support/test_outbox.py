@@ -1,0 +1,309 @@
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from support import asking, outbox
+from support.models import OutboxEntry, Question
+from tests.factories import ProductFactory, QuestionFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now()
+LATER = NOW + timedelta(seconds=settings.DEDUP_LEASE_SECONDS + 1)
+
+
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch):
+    monkeypatch.setattr(outbox, "_suspect_is_next", False)
+    monkeypatch.setattr(outbox, "_silent_until", 0.0)
+
+
+@pytest.fixture
+def waiting():
+    """Three questions that wait, the first of them longest."""
+    questions = QuestionFactory.create_batch(3)
+    for age, question in zip((3, 2, 1), questions, strict=True):
+        outbox.put(question, now=NOW - timedelta(minutes=age))
+    return questions
+
+
+def entry_of(question):
+    return OutboxEntry.objects.get(question=question)
+
+
+def ids(claims):
+    return [claim.question_id for claim in claims]
+
+
+def die_with(claims, *, now):
+    """The worker that held these dies; the next one claims after the lease."""
+    assert claims
+    return outbox.claim(limit=16, now=now)
+
+
+def test_a_question_that_is_submitted_waits_and_rings_once(
+    customer, bells, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        question = asking.submit_question(
+            product=ProductFactory(), title="It is dark", body="", audience="public", by=customer
+        )
+
+    assert OutboxEntry.objects.waiting().get().question == question
+    assert bells == ["bell"]
+
+
+def test_a_question_that_is_rolled_back_leaves_no_entry(customer, bells):
+    with pytest.raises(RuntimeError), transaction.atomic():
+        asking.submit_question(
+            product=ProductFactory(), title="It is dark", body="", audience="public", by=customer
+        )
+        raise RuntimeError
+
+    assert (Question.objects.count(), OutboxEntry.objects.count(), bells) == (0, 0, [])
+
+
+def test_the_oldest_are_claimed_first_and_up_to_the_limit(waiting):
+    claims = outbox.claim(limit=2, now=NOW)
+
+    assert ids(claims) == [waiting[0].pk, waiting[1].pk]
+    assert entry_of(waiting[0]).leased_until == NOW + timedelta(
+        seconds=settings.DEDUP_LEASE_SECONDS
+    )
+    assert len({claim.token for claim in claims}) == 2
+
+
+def test_what_is_held_is_not_claimed_again_before_its_lease_is_over(waiting):
+    outbox.claim(limit=16, now=NOW)
+
+    assert outbox.claim(limit=16, now=LATER - timedelta(seconds=2)) == []
+    assert outbox.claim(limit=16, now=LATER)
+
+
+def test_nothing_waits_nothing_is_claimed():
+    assert outbox.claim(limit=16, now=NOW) == []
+
+
+def test_settling_a_claim_ends_the_wait(waiting):
+    (claim,) = outbox.claim(limit=1, now=NOW)
+
+    with outbox.settling(claim, now=NOW):
+        pass
+
+    assert entry_of(waiting[0]).settled_at == NOW
+    assert OutboxEntry.objects.waiting().count() == 2
+
+
+def test_a_claim_is_settled_once(waiting):
+    (claim,) = outbox.claim(limit=1, now=NOW)
+    with outbox.settling(claim):
+        pass
+
+    with pytest.raises(outbox.ClaimLost), outbox.settling(claim):
+        pass
+
+
+def test_an_edit_takes_the_claim_away_and_what_was_found_is_rolled_back(waiting):
+    (claim,) = outbox.claim(limit=1, now=NOW)
+    outbox.put(waiting[0], now=NOW)
+
+    with pytest.raises(outbox.ClaimLost), outbox.settling(claim):
+        Question.objects.filter(pk=waiting[1].pk).update(body="found")
+
+    assert entry_of(waiting[0]).settled_at is None
+    assert Question.objects.get(pk=waiting[1].pk).body != "found"
+
+
+def test_a_worker_that_comes_back_after_its_lease_writes_nothing(waiting):
+    (stale,) = outbox.claim(limit=1, now=NOW)
+    outbox.claim(limit=16, now=LATER)
+
+    with pytest.raises(outbox.ClaimLost), outbox.settling(stale):
+        pass
+
+
+def test_an_edit_of_a_settled_question_lets_it_be_checked_again(waiting):
+    (claim,) = outbox.claim(limit=1, now=NOW)
+    with outbox.settling(claim):
+        pass
+
+    outbox.put(waiting[0], now=NOW)
+
+    assert OutboxEntry.objects.waiting().filter(question=waiting[0]).exists()
+
+
+def test_an_edit_makes_a_suspect_fresh_again(waiting):
+    die_with(outbox.claim(limit=16, now=NOW), now=LATER)
+
+    outbox.put(waiting[2], now=LATER)
+
+    entry = entry_of(waiting[2])
+    assert (entry.is_suspect, entry.attempts, entry.failure) == (False, 0, "")
+
+
+def test_questions_whose_worker_died_are_then_claimed_one_at_a_time(waiting):
+    first = die_with(outbox.claim(limit=16, now=NOW), now=LATER)
+    second = outbox.claim(limit=16, now=LATER)
+
+    assert (ids(first), ids(second)) == ([waiting[0].pk], [waiting[1].pk])
+    assert entry_of(waiting[0]).failure == "worker died"
+
+
+def test_a_failure_in_company_counts_against_nobody(waiting):
+    outbox.fail(outbox.claim(limit=16, now=NOW), error=ValueError(), now=NOW)
+
+    assert set(OutboxEntry.objects.values_list("is_suspect", "attempts")) == {(True, 0)}
+
+
+def test_suspects_and_fresh_questions_take_turns(waiting):
+    outbox.fail(outbox.claim(limit=1, now=NOW), error=ValueError(), now=NOW)
+    outbox.put(QuestionFactory(), now=NOW)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(4)]
+
+    assert turns[:3] == [[waiting[0].pk], [waiting[1].pk], [waiting[2].pk]]
+    assert turns[3] == [Question.objects.latest("pk").pk]
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_the_third_failure_while_alone_puts_a_question_into_quarantine(waiting, dies):
+    OutboxEntry.objects.exclude(question=waiting[0]).delete()
+    now = NOW
+    for _ in range(3):
+        assert OutboxEntry.objects.waiting().count() == 1
+        claims = outbox.claim(limit=16, now=now)
+        now = now + timedelta(seconds=settings.DEDUP_LEASE_SECONDS + 1)
+        if not dies:
+            outbox.fail(claims, error=FloatingPointError("secret text"), now=now)
+
+    assert outbox.claim(limit=16, now=now) == []
+    entry = OutboxEntry.objects.quarantined().get()
+    assert entry.attempts == 3
+    assert entry.failure == ("worker died" if dies else "FloatingPointError")
+
+
+def test_a_shutdown_counts_against_nobody(waiting):
+    OutboxEntry.objects.exclude(question=waiting[0]).delete()
+    for _ in range(5):
+        outbox.release(outbox.claim(limit=16, now=NOW))
+
+    entry = entry_of(waiting[0])
+    assert (entry.attempts, entry.is_suspect, entry.token, entry.leased_until) == (
+        0,
+        False,
+        None,
+        None,
+    )
+
+
+def test_a_question_in_quarantine_can_be_tried_again_alone(waiting):
+    OutboxEntry.objects.filter(question=waiting[0]).update(quarantined_at=NOW, attempts=3)
+    OutboxEntry.objects.filter(question=waiting[1]).update(is_suspect=True)
+
+    assert outbox.retry_quarantined(question_ids=[q.pk for q in waiting]) == 1
+
+    entry = entry_of(waiting[0])
+    assert (entry.quarantined_at, entry.attempts, entry.is_suspect) == (None, 0, True)
+
+
+def test_putting_many_renews_known_entries_and_adds_the_missing(waiting):
+    new = QuestionFactory()
+    (claim,) = outbox.claim(limit=1, now=NOW)
+
+    assert outbox.put_all([waiting[0].pk, new.pk], now=NOW) == 2
+
+    with pytest.raises(outbox.ClaimLost), outbox.settling(claim):
+        pass
+    assert OutboxEntry.objects.waiting().count() == 4
+    assert entry_of(new).put_at == NOW
+
+
+def test_the_age_of_the_oldest_that_waits_says_how_late_checks_are(waiting):
+    assert outbox.seconds_behind(NOW) == 180
+
+    OutboxEntry.objects.update(settled_at=NOW)
+
+    assert outbox.seconds_behind(NOW) == 0
+
+
+def test_what_somebody_holds_does_not_wait_for_a_bell(waiting):
+    outbox.claim(limit=16, now=NOW)
+
+    assert not outbox.has_waiting(NOW)
+    assert outbox.has_waiting(LATER)
+
+
+def test_the_database_refuses_an_entry_both_settled_and_in_quarantine(waiting):
+    with pytest.raises(IntegrityError, match="settled_or_quarantined"), transaction.atomic():
+        OutboxEntry.objects.update(settled_at=NOW, quarantined_at=NOW)
+
+
+def test_after_a_bell_that_fails_none_is_tried_for_a_while(monkeypatch):
+    tried = []
+
+    def fail(*args, **kwargs):
+        tried.append(args[0])
+        raise OperationalError("no broker at redis://:password@host")
+
+    monkeypatch.setattr(outbox.app, "send_task", fail)
+
+    assert [outbox.ring() for _ in range(3)] == [False] * 3
+    assert tried == [outbox.CHECK_TASK]
+    monkeypatch.setattr(outbox, "_silent_until", time.monotonic())
+    assert not outbox.ring()
+    assert len(tried) == 2
+
+
+def test_a_bell_that_rings_carries_nothing(monkeypatch):
+    sent = []
+    monkeypatch.setattr(outbox.app, "send_task", lambda *args, **kwargs: sent.append(args))
+
+    assert outbox.ring()
+    assert sent == [("dedup.tasks.check_waiting", ())]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_claimers_at_the_same_moment_never_get_the_same_question():
+    asker, product = UserFactory(), ProductFactory()
+    questions = QuestionFactory.create_batch(60, asked_by=asker, product=product)
+    outbox.put_all([question.pk for question in questions])
+    start, taken = threading.Barrier(6), []
+
+    def work():
+        start.wait()
+        while claims := outbox.claim(limit=3, now=timezone.now()):
+            taken.extend(ids(claims))
+        connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(taken) == sorted(question.pk for question in questions)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_passes_over_what_another_worker_is_just_settling(waiting):
+    (first,) = outbox.claim(limit=1, now=NOW)
+    found = []
+
+    def work():
+        found.extend(ids(outbox.claim(limit=16, now=LATER)))
+        connection.close()
+
+    with outbox.settling(first):
+        OutboxEntry.objects.select_for_update().get(question=first.question_id)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    assert found == [waiting[1].pk, waiting[2].pk]
+    assert entry_of(waiting[0]).settled_at
