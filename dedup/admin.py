@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from dedup import models, releases, review
+from dedup.ml.artifact import ArtifactRefused
 from support import merging
 from support.admin import ReadOnly
 
@@ -74,5 +75,9 @@ class ReleaseAdmin(ReadOnly):
         if chosen.count() != 1:
             messages.error(request, "Choose one release.")
             return
-        release = releases.activate(release=chosen.get(), by=request.user)  # type: ignore[arg-type]
+        try:
+            release = releases.activate(release=chosen.get(), by=request.user)  # type: ignore[arg-type]
+        except ArtifactRefused as error:
+            messages.error(request, f"Refused: {error}")
+            return
         messages.success(request, f"{release} is in service.")

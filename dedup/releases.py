@@ -7,10 +7,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from dedup.ml.artifact import verify
+from dedup.ml.artifact import ArtifactRefused, verify
 from dedup.models import Release
 from support import audit
 from support.models import User
+
+OTHER_FILES = "its folder holds other files than those that were put into service"
 
 
 class NoRelease(Exception):
@@ -37,18 +39,19 @@ def folder_of(release: Release) -> Path:
 def add(name: str) -> Release:
     """Take the artifact folder `name` in as a release, not yet active; adding it again is harmless.
 
-    Raises dedup.ml.artifact.ArtifactRefused where a file is missing or is not what its hash says.
+    A release is its files: where the folder held others before, what those said stays theirs, under
+    a name with their fingerprint. Raises dedup.ml.artifact.ArtifactRefused where a file is missing
+    or is not what its hash says.
     """
     manifest = verify(Path(settings.DEDUP_ARTIFACTS) / name)
+    for former in Release.objects.filter(name=name).exclude(fingerprint=manifest.fingerprint):
+        former.name = f"{name}@{former.fingerprint[:12]}"
+        former.save(update_fields=["name"])
     release, _ = Release.objects.update_or_create(
-        name=name,
-        defaults={
-            "fingerprint": manifest.fingerprint,
-            "embedding_fingerprint": manifest.embedding_fingerprint,
-            "manifest": manifest.raw,
-        },
+        fingerprint=manifest.fingerprint,
+        defaults={"name": name},
         create_defaults={
-            "fingerprint": manifest.fingerprint,
+            "name": name,
             "embedding_fingerprint": manifest.embedding_fingerprint,
             "manifest": manifest.raw,
             "threshold": manifest.thresholds["flag"],
@@ -59,10 +62,26 @@ def add(name: str) -> Release:
     return release
 
 
-@transaction.atomic
+def prove_files(release: Release) -> None:
+    """Raises dedup.ml.artifact.ArtifactRefused unless its files lie here, unchanged."""
+    if verify(folder_of(release)).fingerprint != release.fingerprint:
+        raise ArtifactRefused(OTHER_FILES)
+
+
 def activate(*, release: Release, by: User | None = None, now: datetime | None = None) -> Release:
-    """Put `release` into service; workers take it up with their next check."""
-    now = now or timezone.now()
+    """Put `release` into service; workers take it up with their next check.
+
+    Raises dedup.ml.artifact.ArtifactRefused, and the one in service stays, where its files are not
+    what they were.
+    """
+    prove_files(release)
+    return _put_into_service(release, by=by, now=now or timezone.now(), replaces=True)
+
+
+@transaction.atomic
+def _put_into_service(
+    release: Release, *, by: User | None, now: datetime, replaces: bool
+) -> Release:
     in_order = Release.objects.order_by("pk").select_for_update()
     by_id = {row.pk: row for row in in_order}
     chosen = by_id[release.pk]
@@ -72,7 +91,9 @@ def activate(*, release: Release, by: User | None = None, now: datetime | None =
     if before:
         before.is_active = False
         before.save(update_fields=["is_active"])
-    chosen.is_active, chosen.previous = True, before
+    chosen.is_active = True
+    if replaces:  # a way back leads on to where the older one came from, not to and fro
+        chosen.previous = before
     chosen.activated_at, chosen.activated_by = now, by
     chosen.save(update_fields=["is_active", "previous", "activated_at", "activated_by"])
     audit.record("release_activated", by=by, now=now, release=chosen.name)
@@ -80,8 +101,12 @@ def activate(*, release: Release, by: User | None = None, now: datetime | None =
 
 
 def roll_back(*, by: User | None = None, now: datetime | None = None) -> Release:
-    """Put the release back into service that the active one replaced. Raises NoWayBack."""
+    """Put the release back into service that the active one replaced.
+
+    Raises NoWayBack, and dedup.ml.artifact.ArtifactRefused as `activate` does.
+    """
     current = active()
     if current.previous is None:
         raise NoWayBack(f"{current.name} replaced no other release.")
-    return activate(release=current.previous, by=by, now=now)
+    prove_files(current.previous)
+    return _put_into_service(current.previous, by=by, now=now or timezone.now(), replaces=False)

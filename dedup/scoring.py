@@ -1,6 +1,8 @@
 """Pairs -> scores -> probabilities, by the active release. Worker only: the networks load here."""
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -14,7 +16,10 @@ from dedup.texts import Text
 
 log = logging.getLogger(__name__)
 
+REFUSED_SECONDS = 60.0  # a refused release is not opened again for so long, while another runs
+
 _loaded: tuple[Release, Scorer] | None = None
+_refused: dict[str, float] = {}  # fingerprint -> when
 
 
 def active_scorer() -> tuple[Release, Scorer]:
@@ -28,15 +33,24 @@ def active_scorer() -> tuple[Release, Scorer]:
     if _loaded and _loaded[0].fingerprint == release.fingerprint:
         _loaded = (release, _loaded[1])  # thresholds may have moved
         return _loaded
+    refused_at = _refused.get(release.fingerprint, -math.inf)
+    if _loaded and time.monotonic() < refused_at + REFUSED_SECONDS:
+        return _loaded
     try:
-        scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
+        _loaded = (release, _open(release))
     except ArtifactRefused as error:
         if _loaded is None:
             raise
+        _refused[release.fingerprint] = time.monotonic()
         log.error("Release %s is refused, %s goes on: %s", release.name, _loaded[0].name, error)
-        return _loaded
-    _loaded = (release, scorer)
     return _loaded
+
+
+def _open(release: Release) -> Scorer:
+    scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
+    if scorer.fingerprint != release.fingerprint:
+        raise ArtifactRefused(releases.OTHER_FILES)
+    return scorer
 
 
 def score(
@@ -44,13 +58,16 @@ def score(
 ) -> list[Judged]:
     """Return what the release says of `text` paired with each of `others` (text, cosine).
 
-    What it said before of the same two texts is taken from the scores kept.
+    What it said before of the same two texts is taken from the scores kept. Raises
+    FloatingPointError where it says what is no number: that is a failure, not "no duplicate".
     """
     kept = _kept(text, [other for other, _ in others], release)
     missing = [(other, cosine) for other, cosine in others if other.question_id not in kept]
     judged = scorer.judge(
         [pair_of(text, other) for other, _ in missing], [cosine for _, cosine in missing]
     )
+    if not all(math.isfinite(said.logit) and math.isfinite(said.probability) for said in judged):
+        raise FloatingPointError("the release gave a score that is not finite")
     kept.update({other.question_id: said for (other, _), said in zip(missing, judged, strict=True)})
     return [kept[other.question_id] for other, _ in others]
 

@@ -10,20 +10,36 @@ from dedup.models import Release
 
 
 class Command(BaseCommand):
-    help = "Prove a release on its golden pairs and put it into service."
+    help = "Prove a release on its golden pairs and put it into service, or roll back."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="a folder among the artifacts")
-        parser.add_argument("--if-none", action="store_true", help="only where none is active")
+        chosen = parser.add_mutually_exclusive_group(required=True)
+        chosen.add_argument("name", nargs="?", help="a folder among the artifacts")
+        chosen.add_argument("--back", action="store_true", help="the one that was replaced")
+        parser.add_argument(
+            "--if-none", action="store_true", help="only where none is active that can be used"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["if_none"] and Release.objects.filter(is_active=True).exists():
+        if options["if_none"] and _is_any_usable():
             self.stdout.write("A release is active already.")
             return
         try:
-            release = releases.add(options["name"])
-            open_release(releases.folder_of(release))
-        except ArtifactRefused as error:
+            release = releases.roll_back() if options["back"] else _activate(options["name"])
+        except (ArtifactRefused, releases.NoRelease, releases.NoWayBack) as error:
             raise CommandError(f"Refused: {error}") from error
-        releases.activate(release=release)
         self.stdout.write(f"{release} is in service. Run recheck to compare older questions again.")
+
+
+def _is_any_usable() -> bool:
+    try:
+        releases.prove_files(releases.active())
+    except (releases.NoRelease, ArtifactRefused):
+        return False
+    return True
+
+
+def _activate(name: str) -> Release:
+    release = releases.add(name)
+    open_release(releases.folder_of(release))
+    return releases.activate(release=release)
