@@ -1,4 +1,4 @@
-"""The worker's side of suggestions: a draft is embedded, shortlisted for its reader, and reranked."""
+"""The worker's side of suggestions: a draft is embedded, shortlisted for its reader, reranked."""
 
 from dedup import scoring, shortlist
 from dedup.models import Draft
@@ -23,6 +23,7 @@ def answer(draft_id: str) -> None:
         readable_by(draft.reader, draft.product_id),
         text=draft.text,
         vector=vector,
+        fingerprint=scorer.embedding_fingerprint,
         limit=max(RERANKED, draft.limit),
     )
     near = {c.question_id: c.cosine for c in candidates[:RERANKED] if c.cosine is not None}
@@ -30,7 +31,7 @@ def answer(draft_id: str) -> None:
     own = Text(0, (draft.put_at, 0), draft.text, "")
     judged = scorer.judge(
         [scoring.pair_of(own, other) for other in others],
-        [near[other.question_id] or 0.0 for other in others],
+        [near[other.question_id] for other in others],
     )
     found = sorted(
         ([other.question_id, said.probability] for other, said in zip(others, judged, strict=True)),

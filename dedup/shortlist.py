@@ -24,26 +24,33 @@ FUSION = 60  # reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A question worth scoring, and how near it is; None where it has no vector yet."""
+    """A question worth scoring, and how near it is; None where it has no vector that fits."""
 
     question_id: int
     root_id: int
     cosine: float | None
+    text_hash: str = ""  # of the text that its vector was made of
 
 
 def draw(
-    readable: QuestionQuerySet, *, text: str, vector: np.ndarray | None, limit: int
+    readable: QuestionQuerySet,
+    *,
+    text: str,
+    vector: np.ndarray | None = None,
+    fingerprint: str = "",
+    limit: int,
 ) -> list[Candidate]:
     """Return up to `limit` of the `readable` questions that resemble a text, likeliest first.
 
-    Without a vector, by words alone.
+    Without a vector, by words alone. Only vectors of the bi-encoder with this `fingerprint` are
+    compared: those of another lie in another space.
     """
     with transaction.atomic():
         rankings = [_by_words(readable, text, limit)]
         if vector is not None:
-            rankings.append(_by_vector(readable, vector, limit))
+            rankings.append(_by_vector(readable, vector, fingerprint, limit))
         chosen = fuse(rankings)[:limit]
-        return _with_cosine(chosen, vector)
+        return _with_cosine(chosen, vector, fingerprint)
 
 
 def fuse(rankings: Iterable[Sequence[int]]) -> list[int]:
@@ -55,7 +62,9 @@ def fuse(rankings: Iterable[Sequence[int]]) -> list[int]:
     return sorted(weights, key=lambda pk: (-weights[pk], pk))
 
 
-def _by_vector(readable: QuestionQuerySet, vector: np.ndarray, limit: int) -> list[int]:
+def _by_vector(
+    readable: QuestionQuerySet, vector: np.ndarray, fingerprint: str, limit: int
+) -> list[int]:
     ids, params = readable.order_by().values("pk").query.sql_with_params()
     point = HalfVector(vector.tolist()).to_text()
     few = f"SELECT count(*) FROM ({ids} LIMIT {EXACT_BELOW + 1}) AS counted"  # noqa: S608
@@ -64,18 +73,19 @@ def _by_vector(readable: QuestionQuerySet, vector: np.ndarray, limit: int) -> li
         query = f"""
             WITH near AS MATERIALIZED (
                 SELECT question_id, vector <=> %s::halfvec AS distance FROM dedup_embedding
-                WHERE question_id IN ({ids})
+                WHERE fingerprint = %s AND question_id IN ({ids})
             ) SELECT question_id FROM near ORDER BY distance, question_id LIMIT %s"""  # noqa: S608
-        return [row[0] for row in _rows(query, [point, *params, limit])]
+        return [row[0] for row in _rows(query, [point, fingerprint, *params, limit])]
     _rows(
         "SELECT set_config('hnsw.ef_search', %s, true),"
         " set_config('hnsw.iterative_scan', 'relaxed_order', true)",
         [str(max(EF_SEARCH, limit))],
     )
     query = f"""
-        SELECT question_id FROM dedup_embedding WHERE question_id IN ({ids})
+        SELECT question_id FROM dedup_embedding
+        WHERE fingerprint = %s AND question_id IN ({ids})
         ORDER BY vector <=> %s::halfvec LIMIT %s"""  # noqa: S608
-    return [row[0] for row in _rows(query, [*params, point, limit])]
+    return [row[0] for row in _rows(query, [fingerprint, *params, point, limit])]
 
 
 def _by_words(readable: QuestionQuerySet, text: str, limit: int) -> list[int]:
@@ -98,27 +108,31 @@ def _rare_lexemes(text: str) -> list[str]:
     query = """
         SELECT lexeme FROM unnest(to_tsvector('english', %s)) AS word
         LEFT JOIN (
-            SELECT unnest(most_common_elems::text::text[]) AS common,
-                   unnest(most_common_elem_freqs[1:cardinality(most_common_elems::text::text[])]) AS share
-            FROM pg_stats WHERE tablename = 'support_question' AND attname = 'words'
+            SELECT unnest(known) AS common,
+                   unnest(most_common_elem_freqs[1:cardinality(known)]) AS share
+            FROM pg_stats, LATERAL (SELECT most_common_elems::text::text[]) AS elements (known)
+            WHERE tablename = 'support_question' AND attname = 'words'
         ) AS statistics ON common = lexeme
         ORDER BY coalesce(share, 0), length(lexeme) DESC, lexeme LIMIT %s"""
     return [row[0] for row in _rows(query, [text, RARE_WORDS])]
 
 
-def _with_cosine(ids: Sequence[int], vector: np.ndarray | None) -> list[Candidate]:
+def _with_cosine(
+    ids: Sequence[int], vector: np.ndarray | None, fingerprint: str
+) -> list[Candidate]:
     roots = {
         pk: canonical or pk
         for pk, canonical in Question.objects.filter(pk__in=ids).values_list("pk", "canonical_id")
     }
-    cosines: dict[int, float] = {}
+    cosines: dict[int, tuple[float, str]] = {}
     if vector is not None:
         point = HalfVector(vector.tolist()).to_text()
         query = """
-            SELECT question_id, 1 - (vector <=> %s::halfvec) FROM dedup_embedding
-            WHERE question_id = ANY(%s)"""
-        cosines = dict(_rows(query, [point, list(ids)]))
-    return [Candidate(pk, roots[pk], cosines.get(pk)) for pk in ids if pk in roots]
+            SELECT question_id, 1 - (vector <=> %s::halfvec), text_hash FROM dedup_embedding
+            WHERE fingerprint = %s AND question_id = ANY(%s)"""
+        rows = _rows(query, [point, fingerprint, list(ids)])
+        cosines = {pk: (cosine, text_hash) for pk, cosine, text_hash in rows}
+    return [Candidate(pk, roots[pk], *cosines.get(pk, (None, ""))) for pk in ids if pk in roots]
 
 
 def _rows(query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -9,10 +9,11 @@ BATCH = 500
 
 
 class Command(BaseCommand):
-    help = "Put all live questions up for a check again, as after a new release."
+    help = "Put all questions up for a check again, as after a new release."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ids = list(Question.objects.live().order_by("pk").values_list("pk", flat=True))
+        # Merged ones too: others are compared with their texts, so their vectors must be renewed.
+        ids = list(Question.objects.order_by("pk").values_list("pk", flat=True))
         for start in range(0, len(ids), BATCH):
             outbox.put_all(ids[start : start + BATCH])
         self.stdout.write(f"{len(ids)} questions wait for their check.")
