@@ -1,11 +1,14 @@
 """From waiting questions to findings: the only place that knows the order of the stages."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 
 from dedup import decision, embedding, flagging, scoring, shortlist
@@ -20,27 +23,55 @@ from support.outbox import Claim
 
 log = logging.getLogger(__name__)
 
+BATCH_SECONDS = (
+    10.0  # then the rest goes back: a slow machine overruns no limit, and can be stopped
+)
+# Of a database that is gone, full or going down (SQLSTATE): no question's fault.
+OUTAGES = ("08", "53", "57P")
+
 
 def check_waiting(*, limit: int) -> int:
     """Check up to `limit` questions of the outbox; return how many were settled.
 
     The networks are loaded before anything is claimed, so that loading never uses up a lease.
+    Raises releases.NoRelease, and DatabaseError while the database is out.
     """
     release, scorer = scoring.active_scorer()
     claims = outbox.claim(limit=limit, now=timezone.now())
-    settled: set[Claim] = set()
+    left = list(claims)
+    deadline = time.monotonic() + BATCH_SECONDS
     try:
         for claim, findings in check(claims, release=release, scorer=scorer):
             _settle(claim, findings)
-            settled.add(claim)
+            left.remove(claim)
+            if time.monotonic() > deadline:
+                break
     except Exception as error:
-        log.exception("A check failed with %d questions left", len(claims) - len(settled))
-        left = [claim for claim in claims if claim not in settled]
+        if _is_outage(error):
+            _give_back(left)
+            raise
+        log.exception("A check failed with %d questions left", len(left))
         outbox.fail(left, error=error, now=timezone.now())
+        return len(claims) - len(left)
     except BaseException:  # told to stop: nobody's fault
-        outbox.release([claim for claim in claims if claim not in settled])
+        outbox.release(left)
         raise
-    return len(settled)
+    outbox.release(left)
+    return len(claims) - len(left)
+
+
+def _is_outage(error: Exception) -> bool:
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state is None or state.startswith(OUTAGES)
+
+
+def _give_back(claims: Sequence[Claim]) -> None:
+    """As far as the database lets us; else the lease runs out."""
+    close_old_connections()
+    with suppress(DatabaseError):
+        outbox.release(claims)
 
 
 def check(
@@ -62,16 +93,24 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
         Question.objects.exclude(pk__in=own_thread),
         text=text.input,
         vector=vector,
+        fingerprint=scorer.embedding_fingerprint,
         limit=settings.DEDUP_SHORTLIST,
     )
-    near = {c.question_id: c for c in candidates if c.cosine is not None}
-    others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=near)}
-    given = [(others[pk], near[pk].cosine or 0.0) for pk in near if pk in others]
+    roots = {candidate.question_id: candidate.root_id for candidate in candidates}
+    others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=roots)}
+    # One whose vector is missing or of an older text waits for its own check, and meets this there.
+    given = [
+        (others[candidate.question_id], candidate.cosine)
+        for candidate in candidates
+        if candidate.question_id in others
+        and candidate.cosine is not None
+        and candidate.text_hash == others[candidate.question_id].hash
+    ]
     judged = scoring.score(text, given, release=release, scorer=scorer)
     scored = [
         ScoredCandidate(
             other.question_id,
-            near[other.question_id].root_id,
+            roots[other.question_id],
             other.hash,
             said.logit,
             said.cosine,

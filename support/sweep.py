@@ -5,10 +5,8 @@ own check what waits: the worker's main process must never load the networks, si
 """
 
 import logging
-import subprocess
 import sys
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -17,16 +15,18 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
-from support import outbox
+from support import local, outbox
 from support.models import OutboxEntry
 
 log = logging.getLogger(__name__)
 
+CHECK_COMMAND = [sys.executable, str(settings.BASE_DIR / "manage.py"), "check_waiting"]
 
-class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
+
+class Sweep(bootsteps.StartStopStep):
     """A thread beside the worker's consumer; starts before any connection to the broker."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -45,12 +45,12 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
         while not self.stopping.wait(settings.DEDUP_SWEEP_SECONDS):
             try:
                 close_old_connections()
-                sweep_once()
+                sweep_once(self.stopping)
             except Exception:
                 log.exception("The sweep failed, and tries again")
 
 
-def sweep_once() -> str:
+def sweep_once(stopping: threading.Event) -> str:
     """Ring for what waits longer than a sweep's pause, or check it. Returns what was done."""
     now = timezone.now()
     old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS)
@@ -60,8 +60,8 @@ def sweep_once() -> str:
     if outbox.ring():
         return "rang"
     log.warning("No broker: checking what waits without one")
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "check_waiting"]
-    begun = time.monotonic()
-    subprocess.run(command, check=False, timeout=600)
-    log.info("Checked without a broker in %.0f s", time.monotonic() - begun)
+    child = local.spawn(CHECK_COMMAND)
+    while child.poll() is None and not stopping.wait(0.5):
+        pass
+    local.stop(child)  # told to end, it gives its claims back
     return "checked"
