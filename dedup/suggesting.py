@@ -1,7 +1,6 @@
 """Similar questions for a draft or a search. The web's side: asks the worker within a budget, and
 falls back to words alone. Never imports the networks."""
 
-import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -14,18 +13,14 @@ from django.utils import timezone
 from dedup import shortlist
 from dedup.ml.text import model_input
 from dedup.models import Draft
-from support.celery import app
+from support import outbox
 from support.models import Question, User
 from support.models.question import QuestionQuerySet
-
-log = logging.getLogger(__name__)
 
 TASK = "dedup.tasks.suggest"
 POLL_SECONDS = 0.015
 DRAFT_SECONDS = 60
-BREAK_SECONDS = 5.0
-
-_silent_until = 0.0
+EXPIRE_SECONDS = 5  # a worker that comes later than this asks for nobody
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ def similar(
     by_meaning = ids is not None
     if ids is None:
         readable = readable_by(reader, product_id)
-        words = shortlist.draw(readable, text=text, vector=None, limit=limit)
+        words = shortlist.draw(readable, text=text, limit=limit)
         ids = [candidate.question_id for candidate in words]
     return Suggestions(_as_canonical(ids, reader)[:limit], by_meaning)
 
@@ -66,19 +61,13 @@ def _ask_worker(
     text: str, reader: User | AnonymousUser, product_id: int | None, limit: int
 ) -> list[int] | None:
     """Ids found by the worker, or None where it did not answer within the budget."""
-    global _silent_until  # noqa: PLW0603 - one breaker for each process
-    if time.monotonic() < _silent_until:
-        return None
     draft = Draft.objects.create(
         pk=uuid.uuid4(), text=text, reader_id=reader.pk, product_id=product_id, limit=limit
     )
     try:
-        app.send_task(TASK, [str(draft.pk)], expires=5, retry=False)
+        if not outbox.send(TASK, str(draft.pk), expires=EXPIRE_SECONDS):
+            return None
         return _await(draft, time.monotonic() + settings.DEDUP_SUGGEST_SECONDS)
-    except Exception as error:  # noqa: BLE001 - whatever a broker does, the page goes on
-        _silent_until = time.monotonic() + BREAK_SECONDS
-        log.warning("The worker could not be asked: %s", type(error).__name__)
-        return None
     finally:
         old = timezone.now() - timedelta(seconds=DRAFT_SECONDS)
         Draft.objects.filter(pk=draft.pk).delete()

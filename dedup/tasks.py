@@ -1,21 +1,43 @@
 """Doors for the worker: they take ids or nothing, and may run twice or beside themselves."""
 
-from celery import shared_task
+import logging
+
+from celery import current_app, shared_task
+from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import pipeline, reranking
+from dedup import pipeline, releases, reranking, scoring
+from dedup.checks import HARD_LIMIT_SECONDS
 from support import outbox
 
+log = logging.getLogger(__name__)
 
-@shared_task(ignore_result=True, soft_time_limit=40, time_limit=45)
+
+@shared_task(ignore_result=True, soft_time_limit=40, time_limit=HARD_LIMIT_SECONDS)
 def check_waiting(**_: object) -> None:
     """Check what waits in the outbox; ring again while something is left."""
-    if pipeline.check_waiting(limit=settings.DEDUP_BATCH) and outbox.has_waiting(timezone.now()):
+    try:
+        settled = pipeline.check_waiting(limit=settings.DEDUP_BATCH)
+    except releases.NoRelease as error:
+        log.warning("Questions wait: %s", error)
+        return
+    if settled and outbox.has_waiting(timezone.now()):
         outbox.ring()
 
 
-@shared_task(ignore_result=True, soft_time_limit=5, time_limit=10, expires=5)
+@shared_task(ignore_result=True, soft_time_limit=20, time_limit=30, expires=5)
 def suggest(draft_id: str, **_: object) -> None:
     """Find similar questions for a draft that somebody is writing."""
     reranking.answer(draft_id)
+
+
+@worker_process_init.connect
+def load_networks(**_: object) -> None:
+    """In each new child of a worker: somebody who waits for suggestions does not wait for this."""
+    if not {"checks", "interactive"} & set(current_app.amqp.queues.consume_from):
+        return
+    try:
+        scoring.active_scorer()
+    except Exception as error:  # without a release, or a database, a later task tries again
+        log.warning("The networks are not loaded yet: %s", error)

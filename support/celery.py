@@ -11,6 +11,7 @@ from celery.signals import worker_init
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "support.settings")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # each worker process keeps to its thread
 
 app = Celery("askonce")
 app.config_from_object("django.conf:settings", namespace="CELERY")
