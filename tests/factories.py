@@ -1,8 +1,14 @@
+import functools
+
 import factory
+from django.contrib.auth.hashers import make_password
 from factory.django import DjangoModelFactory
 
 from dedup.models import Flag, Release
 from support.models import Answer, Product, Question, Subscription, User, Vote
+
+
+hashed = functools.cache(make_password)  # Argon2 is slow on purpose: once is enough here
 
 
 class UserFactory(DjangoModelFactory):
@@ -12,7 +18,7 @@ class UserFactory(DjangoModelFactory):
 
     username = factory.Sequence("person{}".format)
     email = factory.LazyAttribute(lambda person: f"{person.username}@example.com")
-    password = factory.django.Password("correct horse battery")
+    password = factory.LazyFunction(lambda: hashed("correct horse battery"))
 
 
 class ProductFactory(DjangoModelFactory):
