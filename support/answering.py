@@ -2,10 +2,9 @@
 
 from datetime import datetime
 
-from django.db import transaction
 from django.utils import timezone
 
-from support import audit, notifications
+from support import audit, merging, notifications
 from support.models import Acceptance, Answer, AnswerVote, Question, Subscription, User, Vote
 
 
@@ -17,18 +16,18 @@ class NotInThread(Exception):
     """The answer does not stand in this question's thread."""
 
 
-@transaction.atomic
-def post_answer(
-    *, question: Question, body: str, by: User, now: datetime | None = None
-) -> Answer:
+@merging.retried
+def post_answer(*, question: Question, body: str, by: User, now: datetime | None = None) -> Answer:
     """Store an answer. On a duplicate it goes to the canonical, where its writer may see that.
 
     Raises ValidationError where the text is not fit to be stored.
     """
     now = now or timezone.now()
-    question = Question.objects.select_for_update().get(pk=question.pk)
+    question = merging.lock_threads(question.pk)[question.pk]
     canonical = Question.objects.visible_to(by).filter(pk=question.canonical_id).first()
-    answer = Answer(question=canonical or question, body=body.strip(), written_by=by, written_at=now)
+    answer = Answer(
+        question=canonical or question, body=body.strip(), written_by=by, written_at=now
+    )
     answer.full_clean()
     answer.save()
     Subscription.objects.get_or_create(question=answer.question, subscriber=by)
@@ -37,7 +36,7 @@ def post_answer(
     return answer
 
 
-@transaction.atomic
+@merging.retried
 def accept_answer(
     *, question: Question, answer: Answer, by: User, now: datetime | None = None
 ) -> Acceptance:
@@ -48,7 +47,7 @@ def accept_answer(
     now = now or timezone.now()
     if question.asked_by_id != by.pk:
         raise NotTheAsker(question.pk)
-    if not Question.objects.of_threads(question.pk).filter(pk=answer.question_id).exists():
+    if answer.question_id not in merging.lock_threads(question.pk):
         raise NotInThread(answer.pk)
     acceptance, _ = Acceptance.objects.update_or_create(
         question=question, defaults={"answer": answer, "accepted_at": now}

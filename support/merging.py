@@ -1,4 +1,4 @@
-"""Merge and unmerge. Nothing moves: a merge adds an edge and sets pointers, an unmerge takes both back.
+"""Merge and unmerge. Nothing moves: a merge adds an edge and sets pointers, an unmerge undoes both.
 
 The edges (Merge rows in force) are the truth. `Question.canonical` is always the root that they
 lead to, so that reading a thread needs no recursion.
@@ -9,7 +9,7 @@ Whoever changes threads locks all their questions in id order first, and looks a
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -23,7 +23,9 @@ from support.models import Answer, Merge, Question, Subscription, User, Vote
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TRIES = 3
+TRIES = 4  # of a whole transaction: a deadlock or the like is repaired up to three times
+UNDO = timedelta(seconds=notifications.UNDO_SECONDS)  # taken back by then, it never was
+LOOKS = 10  # at a thread that changes while it is being locked
 
 # What happens to each relation to Question when its question is merged. A test walks all models.
 #   stays:    remains on the question where it was made, and is read from there
@@ -118,10 +120,19 @@ def retried(function: Callable[P, R]) -> Callable[P, R]:
 def lock_threads(*question_ids: int) -> dict[int, Question]:
     """Lock all questions of the threads in which these are, in id order; return them by id.
 
-    To be called in a transaction, before any other lock is taken. Raises ThreadsMoved when a
-    thread gained or lost members meanwhile (`retried` tries again), Question.DoesNotExist when
-    an id is unknown.
+    To be called in a transaction, before any other lock is taken. Raises Question.DoesNotExist
+    when an id is unknown, ThreadsMoved when the threads gained or lost members at every look.
     """
+    for _ in range(LOOKS - 1):
+        try:
+            with transaction.atomic():  # a savepoint: going back to it lets the locks go
+                return _lock(question_ids)
+        except ThreadsMoved:
+            continue
+    return _lock(question_ids)
+
+
+def _lock(question_ids: Iterable[int]) -> dict[int, Question]:
     members = Question.objects.of_threads(*question_ids)
     expected = set(members.values_list("pk", flat=True))
     if missing := set(question_ids) - expected:
@@ -134,7 +145,7 @@ def lock_threads(*question_ids: int) -> dict[int, Question]:
 
 
 def choose_direction(one: Question, other: Question) -> tuple[Question, Question]:
-    """Return (duplicate, canonical): an answered question beats an unanswered one, then the older."""
+    """Return (duplicate, canonical): the answered one stays, or else the older."""
     answered = set(
         Question.objects.filter(pk__in=[one.pk, other.pk])
         .with_answered()
@@ -174,7 +185,7 @@ def merge(
     if repeated:
         return repeated
     _refuse_impossible(duplicate, canonical)
-    _refuse_stale(threads, seen or {})
+    refuse_stale(threads, seen or {})
     told = notifications.told_of_merge(duplicate, canonical, by=by)
 
     edge = Merge.objects.create(
@@ -186,8 +197,7 @@ def merge(
         probability=evidence.probability,
         release=evidence.release,
     )
-    # One statement for the whole thread: the key allows no moment with a chain in it.
-    Question.objects.filter(Q(pk=duplicate.pk) | Q(canonical=duplicate)).update(canonical=canonical)
+    _point(duplicate, canonical)
     audit.record_merge("merged", edge, by=by, now=now)
     notifications.put_merged(edge, told, now=now)
     return edge
@@ -203,18 +213,49 @@ def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
     now = now or timezone.now()
     threads = lock_threads(merge.duplicate_id, merge.canonical_id)
     edge = Merge.objects.select_for_update().get(pk=merge.pk)
-    _require_right(by, threads[edge.duplicate_id], threads[edge.canonical_id])
+    restored = subtree(edge.duplicate_id)
+    canonical = threads[edge.canonical_id]
+    _require_right_for(by, *(threads[pk] for pk in [*restored, canonical.pk, canonical.root_id]))
     if not edge.is_in_force:
         return edge
     edge.undone_by, edge.undone_at = by, now
     edge.save(update_fields=["undone_by", "undone_at"])
-    restored = subtree(edge.duplicate_id)
     Question.objects.filter(pk__in=restored).update(
-        canonical=Case(When(pk=edge.duplicate_id, then=Value(None)), default=Value(edge.duplicate_id))
+        canonical=Case(
+            When(pk=edge.duplicate_id, then=Value(None)), default=Value(edge.duplicate_id)
+        )
     )
     audit.record_merge("unmerged", edge, by=by, now=now)
     notifications.cancel_merged(edge)
     return edge
+
+
+@retried
+def restore(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
+    """Put a merge that was taken back in force again: the same edge, so that nobody is told twice.
+
+    Restoring what is in force changes nothing. Raises what `merge` raises.
+    """
+    now = now or timezone.now()
+    threads = lock_threads(merge.duplicate_id, merge.canonical_id)
+    edge = Merge.objects.select_for_update().get(pk=merge.pk)
+    duplicate, canonical = threads[edge.duplicate_id], threads[edge.canonical_id]
+    root = threads[canonical.root_id]
+    _require_right(by, duplicate, root)
+    if edge.is_in_force:
+        return edge
+    _refuse_impossible(duplicate, root)
+    edge.undone_by = edge.undone_at = None
+    edge.save(update_fields=["undone_by", "undone_at"])
+    _point(duplicate, root)
+    audit.record_merge("merged", edge, by=by, now=now)
+    notifications.renew_merged(edge, now=now)
+    return edge
+
+
+def _point(duplicate: Question, root: Question) -> None:
+    """One statement for the whole thread: the key allows no moment with a chain in it."""
+    Question.objects.filter(Q(pk=duplicate.pk) | Q(canonical=duplicate)).update(canonical=root)
 
 
 def subtree(question_id: int) -> list[int]:
@@ -235,7 +276,7 @@ def subtree(question_id: int) -> list[int]:
 
 
 def broken_pointers() -> list[int]:
-    """Questions whose `canonical` is not the root of their edges: always none, or something is wrong."""
+    """Questions whose `canonical` is not the root of their edges: none, or something is wrong."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -286,7 +327,10 @@ def preview(*, duplicate: Question, canonical: Question, by: User) -> Preview:
         answers=Answer.objects.filter(question__in=members).count(),
         votes=Vote.objects.filter(question__in=members).values("by").distinct().count(),
         followers=(
-            Subscription.objects.filter(question__in=members).values("subscriber").distinct().count()
+            Subscription.objects.filter(question__in=members)
+            .values("subscriber")
+            .distinct()
+            .count()
         ),
         mailed=notifications.told_of_merge(duplicate, canonical, by=by),
         refusal=refusal,
@@ -295,7 +339,18 @@ def preview(*, duplicate: Question, canonical: Question, by: User) -> Preview:
     )
 
 
-def _require_right(by: User, *questions: Question) -> None:
+def may_merge(by: User, duplicate: Question, canonical: Question) -> bool:
+    """Whether `by` has the right on both sides: for all that would close, and for what stays."""
+    closing = Question.objects.of_threads(duplicate.pk).values_list("product_id", flat=True)
+    return by.may_merge(canonical.product_id, *closing)
+
+
+def _require_right(by: User, duplicate: Question, canonical: Question) -> None:
+    if not may_merge(by, duplicate, canonical):
+        raise NotAllowed("Merging these needs a right that you do not have.")
+
+
+def _require_right_for(by: User, *questions: Question) -> None:
     if not by.may_merge(*(question.product_id for question in questions)):
         raise NotAllowed("Merging these needs a right that you do not have.")
 
@@ -311,10 +366,13 @@ def _refuse_impossible(duplicate: Question, canonical: Question) -> None:
                 canonical=question.canonical_id,
             )
     if not duplicate.has_same_readers_as(canonical):
-        raise AudienceDiffers("Other people may read the one than the other: they stay linked only.")
+        raise AudienceDiffers(
+            "Other people may read the one than the other: they stay linked only."
+        )
 
 
-def _refuse_stale(threads: Mapping[int, Question], seen: Mapping[int, int]) -> None:
+def refuse_stale(threads: Mapping[int, Question], seen: Mapping[int, int]) -> None:
+    """Raise Stale, naming them, where locked questions have other versions than a person saw."""
     changed: Iterable[int] = [
         pk for pk, version in seen.items() if pk in threads and threads[pk].version != version
     ]

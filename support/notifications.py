@@ -4,24 +4,29 @@ A row is claimed and committed before its mail is handed over, so that a crash i
 "perhaps sent" and nobody ever gets the same mail twice.
 """
 
+import logging
+import smtplib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMessage, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
 from support.models import Acceptance, Answer, Merge, Notification, Question, Subscription, User
+
+log = logging.getLogger(__name__)
 
 UNDO_SECONDS = 30  # mail about what can be undone waits so long
 UNKNOWN_AFTER = timedelta(minutes=10)  # a row "being sent" for longer belongs to a crash
 
 
 def told_of_merge(duplicate: Question, canonical: Question, *, by: User) -> list[User]:
-    """Who hears of a merge: both askers and the duplicate's followers, but not the one who did it."""
+    """Who hears of a merge: both askers and the duplicate's followers, but not who did it."""
     closing = Question.objects.of_threads(duplicate.pk)
     return list(
         User.objects.filter(
@@ -57,8 +62,15 @@ def cancel_merged(edge: Merge) -> None:
     )
 
 
+def renew_merged(edge: Merge, *, now: datetime) -> None:
+    """Let the mails of a merge that is in force again leave after all, if they had not left."""
+    edge.notifications.filter(status=Notification.Status.CANCELLED).update(
+        status=Notification.Status.WAITING, due_at=now + timedelta(seconds=UNDO_SECONDS)
+    )
+
+
 def put_answered(answer: Answer, *, now: datetime) -> None:
-    """Note the followers of the whole thread who may read the answer, each once."""
+    """Note the followers of the thread, each once. Whether they may read it is asked on sending."""
     thread = Question.objects.of_threads(answer.question_id)
     followers = User.objects.filter(
         pk__in=Subscription.objects.filter(question__in=thread).values("subscriber"),
@@ -74,14 +86,13 @@ def put_answered(answer: Answer, *, now: datetime) -> None:
             due_at=now,
         )
         for person in followers
-        if Question.objects.visible_to(person).filter(pk=answer.question_id).exists()
     )
 
 
 def put_accepted(acceptance: Acceptance, *, now: datetime) -> None:
     """Note the writer of an accepted answer."""
     writer = acceptance.answer.written_by
-    if writer.wants_mail and writer.pk != acceptance.question.asked_by_id:
+    if writer.is_active and writer.wants_mail and writer.pk != acceptance.question.asked_by_id:
         Notification.objects.get_or_create(
             kind=Notification.Kind.ACCEPTED,
             recipient=writer,
@@ -91,28 +102,45 @@ def put_accepted(acceptance: Acceptance, *, now: datetime) -> None:
 
 
 def send_due(*, now: datetime, limit: int = 100) -> int:
-    """Send the mails that are due; return how many left. Safe to run beside itself."""
+    """Send the mails that are due; return how many left. Safe to run beside itself.
+
+    Raises OSError where the mail server cannot be reached: then nothing was claimed, and all
+    wait for the next run.
+    """
     _give_up_crashed(now)
+    if not _due(now).exists():
+        return 0
     sent = 0
-    for _ in range(limit):
-        notification = _claim(now)
-        if notification is None:
-            break
-        sent += _send(notification)
+    with get_connection() as server:
+        for _ in range(limit):
+            notification = _claim(now)
+            if notification is None:
+                break
+            try:
+                sent += _send(notification, server)
+            except OSError as error:  # smtplib's are OSErrors too; the row stays "being sent"
+                log.warning("Mail %s: %s", notification.pk, type(error).__name__)
+                if not isinstance(
+                    error, smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
+                ):
+                    break  # the server is gone: the others wait for the next run
     return sent
+
+
+def _due(now: datetime) -> QuerySet[Notification]:
+    return Notification.objects.filter(status=Notification.Status.WAITING, due_at__lte=now)
 
 
 @transaction.atomic
 def _claim(now: datetime) -> Notification | None:
-    due = Notification.objects.filter(status=Notification.Status.WAITING, due_at__lte=now)
-    notification = due.order_by("due_at").select_for_update(skip_locked=True).first()
+    notification = _due(now).order_by("due_at").select_for_update(skip_locked=True).first()
     if notification:
         notification.status, notification.sent_at = Notification.Status.SENDING, now
         notification.save(update_fields=["status", "sent_at"])
     return notification
 
 
-def _send(notification: Notification) -> bool:
+def _send(notification: Notification, server: BaseEmailBackend) -> bool:
     recipient = notification.recipient
     readable = Question.objects.visible_to(recipient).filter(pk=notification.question_id).exists()
     undone = notification.merge is not None and not notification.merge.is_in_force
@@ -120,7 +148,8 @@ def _send(notification: Notification) -> bool:
         notification.status = Notification.Status.CANCELLED
     else:
         subject, _, body = _render(notification).partition("\n")
-        EmailMessage(subject.strip(), body.strip() + "\n", to=[recipient.email]).send()
+        to = [recipient.email]
+        EmailMessage(subject.strip(), body.strip() + "\n", to=to, connection=server).send()
         notification.status = Notification.Status.SENT
         notification.sent_at = timezone.now()
     notification.save(update_fields=["status", "sent_at"])
