@@ -1,9 +1,11 @@
 """What a reader sees of a canonical question with its duplicates: built when it is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 
 from support.models import (
     Acceptance,
@@ -48,18 +50,25 @@ class Thread:
 
 
 def read(question: Question, reader: User | AnonymousUser) -> Thread:
-    """Return the thread of a live question as `reader` sees it."""
+    """Return the thread of a live question as `reader` sees it.
+
+    A duplicate whose canonical the reader may not see is read like a live one. Raises
+    Question.DoesNotExist where the reader may not see the question.
+    """
     members = list(
         Question.objects.visible_to(reader)
         .of_threads(question.pk)
         .select_related("asked_by", "product")
         .order_by("asked_at", "pk")
     )
+    shown = next((member for member in members if member.pk == question.pk), None)
+    if shown is None:
+        raise Question.DoesNotExist(question.pk)
     ids = [member.pk for member in members]
     votes = Vote.objects.filter(question__in=ids)
     followers = Subscription.objects.filter(question__in=ids)
     return Thread(
-        question=next(member for member in members if member.pk == question.pk),
+        question=shown,
         duplicates=[member for member in members if member.pk != question.pk],
         answers=_answers(question, members, reader),
         votes=votes.values("by").distinct().count(),
@@ -101,11 +110,35 @@ def _answers(
     return sorted(found, key=lambda answer: not answer.is_solution)
 
 
-def history(question: Question) -> list[AuditEntry]:
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a question. Why it did is kept apart, for it can be erased."""
+
+    at: datetime
+    by: User | None
+    action: str
+    details: Mapping[str, object]
+    why: str
+
+
+def history(question: Question) -> list[Event]:
     """What happened to a question, newest first; for agents."""
-    return list(
-        AuditEntry.objects.filter(question=question).select_related("by").order_by("-at", "-pk")
+    entries = AuditEntry.objects.filter(question=question).select_related("by")
+    reasons = dict(
+        Merge.objects.filter(Q(duplicate=question) | Q(canonical=question)).values_list(
+            "pk", "reason"
+        )
     )
+    return [
+        Event(
+            at=entry.at,
+            by=entry.by,
+            action=entry.action,
+            details=entry.details,
+            why=reasons.get(entry.details.get("merge"), "") if entry.action == "merged" else "",
+        )
+        for entry in entries.order_by("-at", "-pk")
+    ]
 
 
 def merges_in_force(question: Question) -> list[Merge]:
@@ -117,3 +150,18 @@ def merges_in_force(question: Question) -> list[Merge]:
         .select_related("duplicate", "canonical", "merged_by")
         .order_by("-merged_at", "-pk")
     )
+
+
+def openings(questions: list[Question], reader: User | AnonymousUser) -> dict[int, str]:
+    """For each of these live questions that has answers, the text of the one that stands first."""
+    ids = [question.pk for question in questions]
+    answers = (
+        Answer.objects.filter(question__in=Question.objects.visible_to(reader).of_threads(*ids))
+        .select_related("question")
+        .annotate(solved=Exists(Acceptance.objects.filter(answer=OuterRef("pk"), question__in=ids)))
+        .order_by("-solved", "written_at", "pk")
+    )
+    found: dict[int, str] = {}
+    for answer in answers:
+        found.setdefault(answer.question.root_id, answer.body)
+    return found
