@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import Q
+from django.db.models import F, Q
 
 from dedup.decision import ScoredCandidate
 from dedup.models import Flag, Release, Score
-from dedup.texts import Text
-from support.models import Merge
+from dedup.texts import Text, text_of
+from support.merging import UNDO
+from support.models import Merge, Question
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,20 @@ def write(findings: Findings, *, now: datetime) -> None:
         .order_by("pk")
         .select_for_update()
     }
+    edited = _edited_since(findings)
     wanted = {candidate.question_id: candidate for candidate in findings.to_flag}
     for other_id, candidate in wanted.items():
-        _open(flags.get(other_id), findings, candidate, now)
+        if other_id not in edited:
+            _open(flags.get(other_id), findings, candidate, now)
     for other_id, flag in flags.items():
-        if other_id not in wanted:
+        if other_id not in wanted and other_id not in edited:
             _withdraw(flag, findings, other_id, now)
+
+
+def _edited_since(findings: Findings) -> set[int]:
+    """Other questions whose text is no longer the one that was judged: their own check will say."""
+    questions = Question.objects.filter(pk__in=findings.others)
+    return {q.pk for q in questions if text_of(q).hash != findings.others[q.pk].hash}
 
 
 def _ordered(findings: Findings, other_id: int) -> tuple[Text, Text]:
@@ -80,13 +89,11 @@ def _store_scores(findings: Findings, now: datetime) -> None:
     )
 
 
-def _open(
-    flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now: datetime
-) -> None:
+def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now: datetime) -> None:
     older, newer = _ordered(findings, candidate.question_id)
     texts = (older.hash, newer.hash)
     if flag is None:
-        if not _was_parted(older, newer):
+        if not was_parted(older.question_id, newer.question_id):
             Flag.objects.create(
                 older_id=older.question_id,
                 newer_id=newer.question_id,
@@ -104,6 +111,7 @@ def _open(
         return
     if flag.status != Flag.Status.OPEN:
         flag.status, flag.flagged_at, flag.decided_at = Flag.Status.OPEN, now, None
+        flag.disputed_by, flag.disputed_at, flag.dispute = None, None, ""
     flag.older_hash, flag.newer_hash = texts
     flag.probability, flag.release = candidate.probability, findings.release
     flag.save()
@@ -121,13 +129,14 @@ def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> N
         flag.save(update_fields=["status", "decided_at"])
 
 
-def _was_parted(older: Text, newer: Text) -> bool:
-    """Whether people merged this pair and took it back, and neither text has changed since."""
-    pair = Q(duplicate=older.question_id, canonical=newer.question_id) | Q(
-        duplicate=newer.question_id, canonical=older.question_id
-    )
-    last = Merge.objects.filter(pair).order_by("-pk").select_related("duplicate", "canonical")
-    edge = last.first()
+def was_parted(one: int, other: int) -> bool:
+    """Whether people merged this pair and later took it back, and neither text has changed since.
+
+    What was taken back at once was a slip, and says nothing.
+    """
+    pair = Q(duplicate=one, canonical=other) | Q(duplicate=other, canonical=one)
+    parted = Merge.objects.filter(pair, undone_at__gt=F("merged_at") + UNDO)
+    edge = parted.order_by("-undone_at").select_related("duplicate", "canonical").first()
     if edge is None or edge.undone_at is None:
         return False
     edits = [q.edited_at for q in (edge.duplicate, edge.canonical) if q.edited_at]

@@ -3,10 +3,12 @@
 from typing import Self
 
 from django.db import models
-from django.db.models import F, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, Greatest, Least
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When, Window
+from django.db.models.functions import Coalesce, Greatest, Least, RowNumber
 from django.utils import timezone
 from pgvector.django import HalfVectorField, HnswIndex
+
+from support.models import Merge
 
 DIMENSIONS = 384
 
@@ -89,7 +91,8 @@ class Score(models.Model):
                 fields=["older", "newer", "release"], name="score_once_per_pair_and_release"
             ),
             models.CheckConstraint(
-                condition=Q(probability__gte=0, probability__lte=1), name="score_probability_is_share"
+                condition=Q(probability__gte=0, probability__lte=1),
+                name="score_probability_is_share",
             ),
         ]
 
@@ -112,14 +115,18 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         return self.with_roots().filter(~Q(low=F("high")) | Q(disputed_at__isnull=False))
 
     def one_per_threads(self) -> Self:
-        """Of the open flags between the same two live threads, only the likeliest."""
-        rivals = (
-            Flag.objects.open()
-            .with_roots()
-            .filter(low=OuterRef("low"), high=OuterRef("high"))
-            .order_by("-probability", "pk")
+        """Of the open flags between the same two live threads, only the likeliest.
+
+        Each disputed merge is a case of its own, though all its questions are in one thread.
+        """
+        own = Case(When(low=F("high"), then=F("pk")), default=Value(0))
+        rank = Window(
+            RowNumber(),
+            partition_by=[F("low"), F("high"), own],
+            order_by=[F("probability").desc(), F("pk").asc()],
         )
-        return self.with_roots().filter(pk=Subquery(rivals.values("pk")[:1]))
+        ranked = Flag.objects.open().across_threads().annotate(rank=rank)
+        return self.with_roots().filter(pk__in=ranked.filter(rank=1).values("pk"))
 
     def in_queue_order(self) -> Self:
         """Likeliest duplicates first; the key makes paging stable."""
@@ -137,6 +144,18 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         return (
             self.with_roots()
             .filter(same_readers, ~Q(low=F("high")), status=Flag.Status.CONFIRMED)
+            .order_by("decided_at", "pk")
+            .select_related("older__product", "newer__product")
+        )
+
+    def to_unmerge(self) -> Self:
+        """Disputed merges that an agent found wrong, and nobody with the right has taken back."""
+        edges = Merge.objects.in_force().filter(
+            Q(duplicate=OuterRef("older"), canonical=OuterRef("newer"))
+            | Q(duplicate=OuterRef("newer"), canonical=OuterRef("older"))
+        )
+        return (
+            self.filter(Exists(edges), status=Flag.Status.DISMISSED, disputed_at__isnull=False)
             .order_by("decided_at", "pk")
             .select_related("older__product", "newer__product")
         )
@@ -182,9 +201,7 @@ class Flag(models.Model):
             models.UniqueConstraint(
                 Least("older", "newer"), Greatest("older", "newer"), name="flag_once_per_pair"
             ),
-            models.CheckConstraint(
-                condition=~Q(older=F("newer")), name="flag_joins_two_questions"
-            ),
+            models.CheckConstraint(condition=~Q(older=F("newer")), name="flag_joins_two_questions"),
         ]
         indexes = [
             models.Index(
@@ -215,7 +232,11 @@ class Review(models.Model):
     by = models.ForeignKey("support.User", models.PROTECT, related_name="reviews")
     reviewed_at = models.DateTimeField(default=timezone.now)
     canonical = models.ForeignKey(
-        "support.Question", models.PROTECT, null=True, blank=True, related_name="reviews_as_canonical"
+        "support.Question",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="reviews_as_canonical",
     )
     merge = models.ForeignKey(
         "support.Merge", models.PROTECT, null=True, blank=True, related_name="reviews"

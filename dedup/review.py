@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from dedup import releases
-from dedup.models import Flag, FlagQuerySet, Review
+from dedup import flagging, releases
+from dedup.models import Flag, FlagQuerySet, Release, Review
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
@@ -49,6 +49,12 @@ class NotMerged(ReviewRefused):
     code = "not_merged"
 
 
+class NotOfPair(ReviewRefused):
+    """The question that is to stay is not, or no longer, in one of the two threads."""
+
+    code = "not_of_pair"
+
+
 def queue(reviewer: User, *, now: datetime | None = None) -> FlagQuerySet:
     """Open flags in queue order: one for each two live threads, without what `reviewer` skipped."""
     now = now or timezone.now()
@@ -64,9 +70,7 @@ def queue(reviewer: User, *, now: datetime | None = None) -> FlagQuerySet:
 
 def free_for(reviewer: User, flags: FlagQuerySet, *, now: datetime) -> FlagQuerySet:
     """Flags that nobody else holds."""
-    return flags.filter(
-        Q(claimed_by=None) | Q(claimed_by=reviewer) | Q(claimed_until__lt=now)
-    )
+    return flags.filter(Q(claimed_by=None) | Q(claimed_by=reviewer) | Q(claimed_until__lt=now))
 
 
 def claim(*, flag: Flag, by: User, now: datetime | None = None) -> bool:
@@ -96,39 +100,50 @@ def confirm(
 ) -> Review:
     """Record that a flag is right; merge at once where `by` may merge and the readers are the same.
 
-    `canonical` is one of the pair or of their live questions. On a disputed merge it means that the
-    merge stays. Raises FlagClosed, merging.MergeRefused.
+    `canonical` is in one of the two threads; its live question stays. On a disputed merge it means
+    that the merge stays. Where readers differ, the two are from then on linked, for agents.
+    Raises FlagClosed, NotOfPair, merging.MergeRefused (Stale where `seen` is not the newest).
     """
     now = now or timezone.now()
     threads = merging.lock_threads(flag.older_id, flag.newer_id)
     flag = _open(flag)
+    merging.refuse_stale(threads, seen or {})
+    if canonical.pk not in threads:
+        raise NotOfPair("The question that is to stay is not one of the two.")
     one, other = (threads[threads[pk].root_id] for pk in (flag.older_id, flag.newer_id))
-    stays = threads[threads[canonical.pk].root_id] if canonical.pk in threads else one
+    stays = threads[threads[canonical.pk].root_id]
     goes = other if stays.pk == one.pk else one
     review = _decide(flag, Review.Verdict.CONFIRMED, by=by, now=now, canonical=stays)
-    if goes.pk != stays.pk and stays.has_same_readers_as(goes):
-        if by.may_merge(goes.product_id, stays.product_id):
-            review.merge = merging.merge(
-                duplicate=goes, canonical=stays, by=by, seen=seen,
-                evidence=Evidence(flag.probability, flag.release.name), now=now,
-            )  # fmt: skip
-            review.save(update_fields=["merge"])
+    can_be_one = goes.pk != stays.pk and stays.has_same_readers_as(goes)
+    if can_be_one and merging.may_merge(by, goes, stays):
+        evidence = Evidence(flag.probability, flag.release.name)
+        review.merge = merging.merge(
+            duplicate=goes, canonical=stays, by=by, evidence=evidence, now=now
+        )
+        review.save(update_fields=["merge"])
     return review
 
 
 @merging.retried
-def dismiss(*, flag: Flag, by: User, now: datetime | None = None) -> Review:
+def dismiss(
+    *, flag: Flag, by: User, seen: Mapping[int, int] | None = None, now: datetime | None = None
+) -> Review:
     """Record that two questions are not the same: remembered until one of the texts changes.
 
-    On a disputed merge, the merge is taken back where `by` may do that. Raises FlagClosed.
+    On a disputed merge, the merge is taken back where `by` may do that; otherwise it waits for
+    somebody who may. Raises FlagClosed, merging.Stale where `seen` is not the newest.
     """
     now = now or timezone.now()
-    merging.lock_threads(flag.older_id, flag.newer_id)
+    threads = merging.lock_threads(flag.older_id, flag.newer_id)
     flag = _open(flag)
+    merging.refuse_stale(threads, seen or {})
     review = _decide(flag, Review.Verdict.DISMISSED, by=by, now=now)
-    edge = disputed_edge(flag)
-    if edge and by.may_merge(flag.older.product_id, flag.newer.product_id):
-        merging.unmerge(merge=edge, by=by, now=now)
+    if edge := disputed_edge(flag):
+        try:
+            review.merge = merging.unmerge(merge=edge, by=by, now=now)
+        except merging.NotAllowed:
+            return review
+        review.save(update_fields=["merge"])
     return review
 
 
@@ -144,20 +159,23 @@ def skip(*, flag: Flag, by: User, now: datetime | None = None) -> Review:
 
 @merging.retried
 def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
-    """Take one's own decision back, the merge that it led to included; the flag is open again.
+    """Take one's own decision back, with the merge or unmerge it led to; the flag is open again.
 
     Leaves neither mark nor label. Raises NotYours, merging.MergeRefused.
     """
     now = now or timezone.now()
-    flag = review.flag
-    merging.lock_threads(flag.older_id, flag.newer_id)
+    flag, edge = review.flag, review.merge
+    ends = (edge.duplicate_id, edge.canonical_id) if edge else ()
+    merging.lock_threads(flag.older_id, flag.newer_id, *ends)
     flag = Flag.objects.select_for_update().get(pk=flag.pk)
     review = Review.objects.select_for_update().get(pk=review.pk)
     newest = flag.reviews.standing().order_by("-pk").first()
     if review.by_id != by.pk or newest is None or newest.pk != review.pk:
         raise NotYours("Only the newest decision can be taken back, by who took it.")
-    if review.merge and review.merge.is_in_force:
+    if review.merge and review.verdict == Review.Verdict.CONFIRMED:
         merging.unmerge(merge=review.merge, by=by, now=now)
+    elif review.merge:
+        merging.restore(merge=review.merge, by=by, now=now)
     review.undone_at = now
     review.save(update_fields=["undone_at"])
     flag.status, flag.decided_at = Flag.Status.OPEN, None
@@ -167,27 +185,77 @@ def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
 
 
 @merging.retried
+def merge(
+    *,
+    duplicate: Question,
+    canonical: Question,
+    by: User,
+    reason: str = "",
+    seen: Mapping[int, int] | None = None,
+    now: datetime | None = None,
+) -> Merge:
+    """Merge two live questions, with what the machine said of their threads as evidence.
+
+    Reviews that asked for it and waited for somebody with the right point at the merge from now on.
+    Raises merging.MergeRefused.
+    """
+    merging.lock_threads(duplicate.pk, canonical.pk)
+    flags = Flag.objects.filter(across(duplicate, canonical)).exclude(status=Flag.Status.WITHDRAWN)
+    locked = list(flags.order_by("pk").select_for_update(of=["self"]).select_related("release"))
+    likeliest = max(locked, key=lambda flag: flag.probability, default=None)
+    edge = merging.merge(
+        duplicate=duplicate,
+        canonical=canonical,
+        by=by,
+        reason=reason,
+        seen=seen,
+        evidence=Evidence(likeliest.probability, likeliest.release.name)
+        if likeliest
+        else Evidence(),
+        now=now,
+    )
+    asked = Review.objects.standing().filter(verdict=Review.Verdict.CONFIRMED, flag__in=locked)
+    asked.filter(merge=None).update(merge=edge)
+    return edge
+
+
+@merging.retried
 def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
     """Take any merge back, and mark its pair as "not a duplicate", so that no check asks again.
 
+    Within 30 s of the merge it was a slip: no mark, and what was decided with it is open again.
     Raises merging.MergeRefused.
     """
     now = now or timezone.now()
-    merging.lock_threads(merge.duplicate_id, merge.canonical_id)
-    flag = Flag.objects.filter(_pair(merge.duplicate_id, merge.canonical_id))
-    locked = flag.select_for_update().first()
+    led = Q(reviews__merge=merge, reviews__undone_at=None)
+    flags = Flag.objects.filter(led | _pair(merge.duplicate_id, merge.canonical_id))
+    ids = {pk for pair in flags.values_list("older_id", "newer_id") for pk in pair}
+    merging.lock_threads(merge.duplicate_id, merge.canonical_id, *ids)
+    locked = list(Flag.objects.filter(pk__in=flags.values("pk")).order_by("pk").select_for_update())
+    was_in_force = Merge.objects.in_force().filter(pk=merge.pk).exists()
     undone = merging.unmerge(merge=merge, by=by, now=now)
-    if locked and undone.undone_at == now:
-        locked.status, locked.decided_at = Flag.Status.DISMISSED, now
-        locked.save(update_fields=["status", "decided_at"])
+    if was_in_force and now - undone.merged_at > merging.UNDO:
+        for flag in locked:
+            _close(flag, Flag.Status.DISMISSED, now=now)
+    elif was_in_force:
+        _forget(undone, now=now)
     return undone
+
+
+def _forget(edge: Merge, *, now: datetime) -> None:
+    """Open again what was decided with this merge; what was decided before it still stands."""
+    led = Review.objects.standing().filter(merge=edge, verdict=Review.Verdict.CONFIRMED)
+    same_act = led.filter(by=edge.merged_by_id, reviewed_at=edge.merged_at)
+    Flag.objects.filter(reviews__in=same_act).update(status=Flag.Status.OPEN, decided_at=None)
+    same_act.update(undone_at=now)
+    led.update(merge=None)
 
 
 @merging.retried
 def dispute(*, question: Question, by: User, reason: str, now: datetime | None = None) -> Flag:
     """Let the asker of a merged question say "mine is different": the pair is reviewed again.
 
-    Raises NotMerged, NotYours.
+    Raises NotMerged, NotYours, and NoRelease where there has never been a release.
     """
     now = now or timezone.now()
     threads = merging.lock_threads(question.pk)
@@ -199,16 +267,10 @@ def dispute(*, question: Question, by: User, reason: str, now: datetime | None =
         raise NotMerged("This question is not merged into another.")
     older, newer = sorted([question, edge.canonical], key=lambda q: q.order)
     pair = Flag.objects.filter(_pair(older.pk, newer.pk)).select_for_update()
-    flag, _ = pair.get_or_create(
-        defaults={
-            "older": older,
-            "newer": newer,
-            "probability": edge.probability or 0.0,
-            "release": releases.active(),
-            "older_hash": text_of(older).hash,
-            "newer_hash": text_of(newer).hash,
-        },
+    flag = pair.first() or Flag(
+        older=older, newer=newer, probability=edge.probability or 0.0, release=_release(edge)
     )
+    flag.older_hash, flag.newer_hash = text_of(older).hash, text_of(newer).hash
     flag.status, flag.decided_at = Flag.Status.OPEN, None
     flag.disputed_by, flag.disputed_at, flag.dispute = by, now, reason.strip()[:500]
     flag.save()
@@ -226,10 +288,41 @@ def disputed_edge(flag: Flag) -> Merge | None:
 
 def is_marked(one: Question, other: Question) -> bool:
     """Whether people said of any pair between these two threads that it is not a duplicate."""
-    members = list(Question.objects.of_threads(one.pk).values_list("pk", flat=True))
-    others = list(Question.objects.of_threads(other.pk).values_list("pk", flat=True))
-    across = Q(older__in=members, newer__in=others) | Q(older__in=others, newer__in=members)
-    return Flag.objects.filter(across, status=Flag.Status.DISMISSED).exists()
+    marks = Flag.objects.filter(across(one, other), status=Flag.Status.DISMISSED)
+    return marks.exists() or flagging.was_parted(one.pk, other.pk)
+
+
+def earlier(flag: Flag) -> list[Review]:
+    """What people said of a pair before and did not take back, newest first."""
+    said = flag.reviews.standing().exclude(verdict=Review.Verdict.SKIPPED)
+    return list(said.select_related("by").order_by("-pk"))
+
+
+def linked(question: Question) -> list[Question]:
+    """Live questions found to be the same as this one, but with other readers; for agents only."""
+    members = Question.objects.of_threads(question.pk)
+    flags = Flag.objects.filter(
+        Q(older__in=members) | Q(newer__in=members), status=Flag.Status.CONFIRMED
+    )
+    roots = {pk for pair in flags.with_roots().values_list("low", "high") for pk in pair}
+    others = Question.objects.filter(pk__in=roots).exclude(pk__in=members).order_by("pk")
+    return [other for other in others if not other.has_same_readers_as(question)]
+
+
+def across(one: Question, other: Question) -> Q:
+    """Which flags join these two threads."""
+    members = Question.objects.of_threads(one.pk).values("pk")
+    others = Question.objects.of_threads(other.pk).values("pk")
+    return Q(older__in=members, newer__in=others) | Q(older__in=others, newer__in=members)
+
+
+def _release(edge: Merge) -> Release:
+    """The release that led to a merge, or else the one in service, or any that ever was."""
+    known = Release.objects.order_by("-is_active", "-pk")
+    release = known.filter(name=edge.release).first() or known.first()
+    if release is None:
+        raise releases.NoRelease("Nothing can be reviewed before there is a release.")
+    return release
 
 
 def _pair(one: int, other: int) -> Q:
@@ -251,12 +344,17 @@ def _open(flag: Flag) -> Flag:
 def _decide(
     flag: Flag, verdict: str, *, by: User, now: datetime, canonical: Question | None = None
 ) -> Review:
-    flag.status, flag.decided_at = verdict, now
+    _close(flag, verdict, now=now)
+    audit.record("reviewed", by=by, now=now, flag=flag.pk, verdict=verdict)
+    return _review(flag, verdict, by=by, now=now, canonical=canonical)
+
+
+def _close(flag: Flag, status: str, *, now: datetime) -> None:
+    """Close a flag on the texts as they are now: only when one changes may it be asked again."""
+    flag.status, flag.decided_at = status, now
     flag.claimed_by = flag.claimed_until = None
     flag.older_hash, flag.newer_hash = text_of(flag.older).hash, text_of(flag.newer).hash
     flag.save()
-    audit.record("reviewed", by=by, now=now, flag=flag.pk, verdict=verdict)
-    return _review(flag, verdict, by=by, now=now, canonical=canonical)
 
 
 def _review(
