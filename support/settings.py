@@ -8,6 +8,8 @@ from typing import Any
 from csp.constants import NONE, SELF
 from psycopg.conninfo import conninfo_to_dict
 
+from support import logs
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_FOLDER = Path(os.environ.get("ASKONCE_FOLDER", BASE_DIR / ".askonce"))  # the demo's data
 
@@ -254,15 +256,4 @@ X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # bytes of a request's body; more gets 413
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "()": "structlog.stdlib.ProcessorFormatter",
-            "processor": "structlog.dev.ConsoleRenderer",
-        }
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
-}
+LOGGING = logs.configure(_text("LOG_LEVEL", "INFO"))

@@ -1,0 +1,54 @@
+"""Log lines: each with its request's id; ids and kinds of errors, never what people wrote."""
+
+import traceback
+from typing import Any, TextIO
+
+import structlog
+from structlog.processors import TimeStamper
+from structlog.stdlib import BoundLogger, LoggerFactory, ProcessorFormatter
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    TimeStamper(fmt="iso", utc=True),
+]
+
+
+def write_traceback(out: TextIO, exc_info: Any) -> None:
+    """Write an error and what led to it: frames without their values, messages without details.
+
+    Postgres tells in an error's further lines which row it refused, with all its texts.
+    """
+    error = exc_info[1]
+    chain = [error]
+    while earlier := error.__cause__ or (not error.__suppress_context__ and error.__context__):
+        chain.append(error := earlier)
+    for error in reversed(chain):
+        out.write("\n" + "".join(traceback.format_tb(error.__traceback__)))
+        out.write(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def configure(level: str) -> dict[str, Any]:
+    """Let structlog and logging write the same lines; return what Django wants for LOGGING."""
+    structlog.configure(
+        processors=[*_SHARED, ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=BoundLogger,
+        logger_factory=LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=write_traceback)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": ProcessorFormatter,
+                "processors": [ProcessorFormatter.remove_processors_meta, renderer],
+                "foreign_pre_chain": _SHARED,
+            }
+        },
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["console"], "level": level},
+        "loggers": {"django": {"handlers": [], "propagate": True}},
+    }
