@@ -1,23 +1,28 @@
 """Search, the ask page, the review queue and the merge desk."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dedup import review, suggesting
 from dedup.models import Flag, Review
-from support import asking, merging, outbox, thread
+from dedup.suggesting import Suggestions
+from support import asking, merging, thread
 from support.forms import QuestionForm
 from support.http import HtmxRequest
-from support.models import Merge, OutboxEntry, Product, Question
+from support.models import Merge, OutboxEntry, Product, Question, User
+from support.thread import Thread, ThreadAnswer
 
 reviewers_only = permission_required("dedup.review_flag", raise_exception=True)
-LATE_SECONDS = 60
 SHORTEST_SEARCH = 3
 
 
@@ -27,7 +32,7 @@ def home(request: HtmxRequest) -> HttpResponse:
     query = request.GET.get("q", "").strip()[:200]
     product = Product.objects.filter(slug=request.GET.get("product", "")).first()
     state = request.GET.get("state", "")
-    context = {
+    context: dict[str, Any] = {
         "query": query,
         "product": product,
         "state": state,
@@ -42,7 +47,7 @@ def home(request: HtmxRequest) -> HttpResponse:
         newest = Question.objects.visible_to(request.user).live().with_answered()
         newest = newest.filter(product=product) if product else newest
         if state in {"answered", "open"}:
-            newest = newest.filter(answered=state == "answered")
+            newest = newest.filter(answered=state == "answered")  # type: ignore[misc]
         newest = newest.select_related("product").order_by("-asked_at", "-pk")
         context["page"] = Paginator(newest, 15).get_page(request.GET.get("page"))
     return render(request, "dedup/home.html", context)
@@ -72,10 +77,19 @@ def ask(request: HtmxRequest) -> HttpResponse:
                 product=given["product"], title=given["title"], body=given["body"],
                 audience=given["audience"], by=request.user,
             )  # fmt: skip
-            messages.success(request, "Your question is received. You will hear of answers by mail.")
+            said = _("Your question is received. You will hear of answers by mail.")
+            messages.success(request, said)
             return redirect(question)
     status = 400 if form.errors else 200
-    return render(request, "dedup/ask.html", {"form": form, "found": found}, status=status)
+    context = {"form": form, "found": found, "similar": _with_openings(found, request.user)}
+    return render(request, "dedup/ask.html", context, status=status)
+
+
+def _with_openings(found: Suggestions | None, reader: User) -> list[tuple[Question, str]]:
+    """What was found, each with the text of its first answer, if there is one."""
+    questions = found.questions if found else []
+    openings = thread.openings(questions, reader) if questions else {}
+    return [(question, openings.get(question.pk, "")) for question in questions]
 
 
 @login_required
@@ -87,7 +101,8 @@ def similar(request: HtmxRequest) -> HttpResponse:
     found = None
     if len(title) >= 10 and "\0" not in title + body:
         found = suggesting.similar(title=title, body=body, reader=request.user)
-    return render(request, "dedup/similar.html", {"found": found, "while_writing": True})
+    context = {"similar": _with_openings(found, request.user), "while_writing": True}
+    return render(request, "dedup/similar.html", context | {"is_asked": found is not None})
 
 
 @login_required
@@ -97,7 +112,7 @@ def dispute(request: HtmxRequest, pk: int) -> HttpResponse:
     question = get_object_or_404(Question.objects.visible_to(request.user), pk=pk)
     try:
         review.dispute(question=question, by=request.user, reason=request.POST.get("reason", ""))
-        messages.success(request, "Thank you. Our team will look at it again.")
+        messages.success(request, _("Thank you. Our team will look at it again."))
     except review.ReviewRefused as error:
         messages.error(request, str(error))
     return redirect(question)
@@ -107,15 +122,14 @@ def dispute(request: HtmxRequest, pk: int) -> HttpResponse:
 @reviewers_only
 def queue(request: HtmxRequest) -> HttpResponse:
     """What waits for a decision, likeliest first."""
-    flags = review.queue(request.user)
-    now = timezone.now()
+    page = Paginator(review.queue(request.user), 20).get_page(request.GET.get("page"))
     context = {
-        "page": Paginator(flags, 20).get_page(request.GET.get("page")),
+        "page": page,
+        "rows": [(flag, _band(flag)) for flag in page],
         "recent": Review.objects.standing()
         .filter(by=request.user)
         .select_related("flag__older", "flag__newer")
         .order_by("-pk")[:10],
-        "is_late": outbox.seconds_behind(now) > LATE_SECONDS,
         "waiting": OutboxEntry.objects.waiting().count(),
         "quarantined": OutboxEntry.objects.quarantined().select_related("question")[:20],
     }
@@ -140,57 +154,98 @@ def card(request: HtmxRequest, pk: int) -> HttpResponse:
     return _show_card(request, flag)
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of the two questions on a card, with the thread in which it stands now."""
+
+    question: Question
+    root: Question
+    thread: Thread
+    answers: list[ThreadAnswer]
+    duplicates: list[Question]
+
+
 def _show_card(
-    request: HtmxRequest, flag: Flag, *, status: int = 200, conflict: str = ""
-) -> HttpResponse:
-    roots = Question.objects.select_related("product", "asked_by", "canonical")
-    older, newer = roots.get(pk=flag.older_id), roots.get(pk=flag.newer_id)
+    request: HtmxRequest, flag: Flag, *, status: int = 200, conflict: str = "",
+    faster: Review | None = None,
+) -> HttpResponse:  # fmt: skip
+    with_people = Question.objects.select_related("product", "asked_by", "canonical")
+    older, newer = with_people.get(pk=flag.older_id), with_people.get(pk=flag.newer_id)
     is_open = flag.status == Flag.Status.OPEN
     is_mine = is_open and review.claim(flag=flag, by=request.user)
     one, other = (q.canonical or q for q in (older, newer))
-    duplicate, canonical = merging.choose_direction(one, other)
+    canonical = merging.choose_direction(one, other)[1]
+    following, preceding = _neighbours(request.user, flag)
     context = {
         "flag": flag,
-        "older": older,
         "newer": newer,
-        "threads": [thread.read(q, request.user) for q in (one, other)],
+        "sides": [_side(newer, older, request.user), _side(older, newer, request.user)],
         "canonical": canonical,
-        "duplicate": duplicate,
+        "is_open": is_open,
         "is_mine": is_mine,
+        "has_direction": one.pk != other.pk,  # else they are merged, and that is disputed
         "conflict": conflict,
+        "faster": faster,
         "reviews": flag.reviews.select_related("by").order_by("-pk"),
         "same_readers": one.has_same_readers_as(other),
         "merges_at_once": request.user.may_merge(one.product_id, other.product_id),
         "band": _band(flag),
+        "next": following,
+        "previous": preceding,
     }
     return render(request, "dedup/card.html", context, status=status)
 
 
+def _side(question: Question, opposite: Question, reader: User) -> Side:
+    """What a card shows of a question: the whole thread, or its own part where both are in one."""
+    root = question.canonical or question
+    whole = thread.read(root, reader)
+    if root.pk == opposite.root_id:
+        own = [given for given in whole.answers if given.answer.question_id == question.pk]
+        return Side(question, root, whole, own, [])
+    shown = [one for one in whole.duplicates if one.pk != question.pk]
+    return Side(question, root, whole, whole.answers, shown)
+
+
+def _neighbours(reviewer: User, flag: Flag) -> tuple[int | None, int | None]:
+    """The pairs after and before this one in the reviewer's queue."""
+    pairs = review.queue(reviewer).exclude(pk=flag.pk)
+    same = Q(probability=flag.probability)
+    behind = pairs.filter(Q(probability__lt=flag.probability) | same & Q(pk__gt=flag.pk))
+    ahead = pairs.filter(Q(probability__gt=flag.probability) | same & Q(pk__lt=flag.pk))
+    return (
+        behind.values_list("pk", flat=True).first(),
+        ahead.order_by("probability", "-pk").values_list("pk", flat=True).first(),
+    )
+
+
 def _band(flag: Flag) -> str:
     if flag.probability >= flag.release.sure_threshold:
-        return "Very likely the same"
-    return "Likely the same" if flag.probability >= flag.release.threshold else "Perhaps the same"
+        return _("Very likely the same")
+    is_likely = flag.probability >= flag.release.threshold
+    return _("Likely the same") if is_likely else _("Perhaps the same")
 
 
 @require_POST
 @reviewers_only
 def decide(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Take the reviewer's decision and show the next card; a lost race is a 409 with who was faster."""
+    """Take the reviewer's decision and show the next card; a lost race is a 409 with who won."""
     flag = get_object_or_404(Flag, pk=pk)
     verdict = request.POST.get("verdict", "")
     try:
         if verdict == Review.Verdict.CONFIRMED:
             chosen = get_object_or_404(Question, pk=_number(request.POST.get("canonical")))
-            said = review.confirm(flag=flag, canonical=chosen, by=request.user)
+            seen = _seen(request, flag.older.root_id, flag.newer.root_id)
+            said = review.confirm(flag=flag, canonical=chosen, by=request.user, seen=seen)
         elif verdict == Review.Verdict.DISMISSED:
             said = review.dismiss(flag=flag, by=request.user)
         elif verdict == Review.Verdict.SKIPPED:
             said = review.skip(flag=flag, by=request.user)
         else:
-            return _show_card(request, flag, status=400, conflict="Please choose a decision.")
+            return _show_card(request, flag, status=400, conflict=_("Please choose a decision."))
     except review.FlagClosed as error:
-        by = f" by {error.last.by}: {error.last.get_verdict_display()}" if error.last else ""
-        return _show_card(request, error.flag, status=409, conflict=f"Decided already{by}.")
+        said_first = _("Somebody was faster: this pair has been decided already.")
+        return _show_card(request, error.flag, status=409, conflict=said_first, faster=error.last)
     except merging.MergeRefused as error:
         return _show_card(request, flag, status=409, conflict=str(error))
     messages.info(request, f"{said.get_verdict_display()}.", extra_tags=f"undo-{said.pk}")
@@ -199,6 +254,12 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() and len(text) < 18 else 0
+
+
+def _seen(request: HtmxRequest, *question_ids: int) -> dict[int, int]:
+    """The versions of the questions that stood on the page from which somebody decides."""
+    names = {pk: f"version-{pk}" for pk in question_ids}
+    return {pk: _number(request.POST[name]) for pk, name in names.items() if name in request.POST}
 
 
 @require_POST
@@ -240,16 +301,14 @@ def merge(request: HtmxRequest, duplicate_pk: int, canonical_pk: int) -> HttpRes
     canonical = get_object_or_404(everything, pk=canonical_pk)
     conflict = ""
     if request.method == "POST":
-        seen = {
-            question.pk: _number(request.POST.get(f"version-{question.pk}"))
-            for question in (duplicate, canonical)
-        }
+        never_seen = {duplicate.pk: 0, canonical.pk: 0}
+        seen = never_seen | _seen(request, duplicate.pk, canonical.pk)
         try:
             merging.merge(
                 duplicate=duplicate, canonical=canonical, by=request.user, seen=seen,
                 reason=request.POST.get("reason", "")[:500],
             )  # fmt: skip
-            messages.success(request, "Merged. It can be taken back at any time.")
+            messages.success(request, _("Merged. It can be taken back at any time."))
             return redirect(canonical)
         except merging.NotAllowed as error:
             conflict, status = str(error), 403
@@ -274,7 +333,8 @@ def unmerge(request: HtmxRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         try:
             review.unmerge(merge=edge, by=request.user)
-            messages.success(request, "Taken back. What was written since stays where it is.")
+            said = _("Taken back. What was written since stays where it is.")
+            messages.success(request, said)
             return redirect(edge.duplicate)
         except merging.MergeRefused as error:
             messages.error(request, str(error))

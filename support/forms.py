@@ -1,35 +1,54 @@
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
-from support.models import Answer, Question
+from support.models import Answer, Product, Question
+from support.models.validators import LARGEST_BODY
 
 
-class QuestionForm(forms.ModelForm):  # type: ignore[type-arg]
+def text_area(rows: int) -> forms.Textarea:
+    return forms.Textarea(attrs={"rows": rows, "maxlength": LARGEST_BODY, "dir": "auto"})
+
+
+class QuestionForm(forms.ModelForm):
     """A question as its asker writes it."""
+
+    product = forms.ModelChoiceField(
+        Product.objects.order_by("name"), label=_("Product"), empty_label=_("Choose one")
+    )
 
     class Meta:
         model = Question
         fields = ["product", "title", "body", "audience"]
-        labels = {"title": "Your question", "body": "Details", "audience": "Who can read it"}
-        help_texts = {
-            "title": "One sentence that says what you want to know.",
-            "body": "What did you try, and what happened? Markdown works here.",
-            "audience": "Private questions are seen by you and the support team only.",
+        labels = {
+            "title": _("Your question"),
+            "body": _("Details"),
+            "audience": _("Who can read it"),
         }
-        widgets = {"body": forms.Textarea(attrs={"rows": 7}), "audience": forms.RadioSelect}
+        help_texts = {
+            "title": _("One sentence that says what you want to know."),
+            "body": _("What did you try, and what happened? Markdown works here."),
+            "audience": _("Private questions are seen by you and the support team only."),
+        }
+        widgets = {
+            "title": forms.TextInput(attrs={"dir": "auto", "autocomplete": "off"}),
+            "body": text_area(7),
+            "audience": forms.RadioSelect,
+        }
 
 
 class EditForm(QuestionForm):
     """A question that is changed; `seen` is the version that the form was made from."""
 
+    product = None  # type: ignore[assignment]  # stays what it was
     seen = forms.IntegerField(widget=forms.HiddenInput)
 
     class Meta(QuestionForm.Meta):
         fields = ["title", "body", "audience"]
 
 
-class AnswerForm(forms.ModelForm):  # type: ignore[type-arg]
+class AnswerForm(forms.ModelForm):
     class Meta:
         model = Answer
         fields = ["body"]
-        labels = {"body": "Your answer"}
-        widgets = {"body": forms.Textarea(attrs={"rows": 5})}
+        labels = {"body": _("Your answer")}
+        widgets = {"body": text_area(5)}

@@ -4,15 +4,17 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db import connection
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from support import answering, asking, merging, thread
 from support.forms import AnswerForm, EditForm
 from support.http import HtmxRequest
-from support.models import Answer, Question
+from support.models import Answer, OutboxEntry, Question
 from support.models.question import QuestionQuerySet
 
 
@@ -41,12 +43,19 @@ def show_thread(
         "question": read.question,
         "form": form,
         "duplicate": next((d for d in read.duplicates if str(d.pk) == came_from), None),
+        "asked_here": _asked_by(request, [read.question, *read.duplicates]),
     }
     if request.user.is_authenticated and request.user.is_agent:
+        context["check"] = OutboxEntry.objects.unchecked().filter(question=found).first()
         context["history"] = thread.history(found)
         context["merges"] = thread.merges_in_force(found)
         context["may_merge"] = request.user.may_merge(found.product_id)
     return render(request, "support/question.html", context, status=status)
+
+
+def _asked_by(request: HttpRequest, members: list[Question]) -> Question | None:
+    """The question of a thread for which this person may say what solved it."""
+    return next((member for member in members if member.asked_by_id == request.user.pk), None)
 
 
 @login_required
@@ -69,7 +78,10 @@ def edit(request: HtmxRequest, pk: int) -> HttpResponse:
             except merging.MergeRefused as error:
                 form.add_error(None, str(error))
                 status = 409
-    return render(request, "support/edit.html", {"form": form, "question": found}, status=status)
+    context = {"form": form, "question": found}
+    if status == 409:
+        context["stored"] = readable(request).get(pk=pk)  # the form wrote on the other one
+    return render(request, "support/edit.html", context, status=status)
 
 
 @login_required
@@ -79,9 +91,7 @@ def answer(request: HtmxRequest, pk: int) -> HttpResponse:
     form = AnswerForm(request.POST)
     if not form.is_valid():
         return show_thread(request, found, form, status=400)
-    written = answering.post_answer(
-        question=found, body=form.cleaned_data["body"], by=request.user
-    )
+    written = answering.post_answer(question=found, body=form.cleaned_data["body"], by=request.user)
     return redirect(f"{written.question.get_absolute_url()}#answer-{written.pk}")
 
 
@@ -117,7 +127,7 @@ def accept(request: HtmxRequest, pk: int, answer_pk: int) -> HttpResponse:
     try:
         answering.accept_answer(question=found, answer=given, by=request.user)
     except answering.NotInThread:
-        messages.error(request, "That answer belongs to another question.")
+        messages.error(request, _("That answer belongs to another question."))
     return redirect(found)
 
 
@@ -125,7 +135,9 @@ def accept(request: HtmxRequest, pk: int, answer_pk: int) -> HttpResponse:
 @require_GET
 def mine(request: HtmxRequest) -> HttpResponse:
     """One's own questions and the threads that one follows."""
+    standing = readable(request).filter(pk=OuterRef("canonical"))
     asked = readable(request).filter(asked_by=request.user).with_answered()
+    asked = asked.annotate(is_merged=Exists(standing))
     followed = readable(request).live().filter(subscriptions__subscriber=request.user)
     context = {
         "page": Paginator(asked.order_by("-asked_at", "-pk"), 20).get_page(request.GET.get("page")),

@@ -1,8 +1,18 @@
-"""What a template cannot say: Markdown made safe."""
+"""What a template cannot say: Markdown made safe, beginnings, times, marks."""
+
+import re
+from datetime import datetime, timedelta
 
 import nh3
 from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.timesince import timesince
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from markdown_it import MarkdownIt
 
 register = template.Library()
@@ -12,6 +22,16 @@ TAGS = {
     "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _markdown = MarkdownIt("js-default", {"html": False, "linkify": False}).disable("image")
+
+ACTIONS = {
+    "asked": _("asked it"),
+    "edited": _("edited it"),
+    "answered": _("answered"),
+    "accepted": _("accepted an answer"),
+    "merged": _("merged"),
+    "unmerged": _("took a merge back"),
+    "disputed": _("said that theirs is different"),
+}
 
 
 @register.filter
@@ -28,6 +48,58 @@ def markdown(text: str) -> SafeString:
 
 
 @register.filter
+def beginning(text: str, characters: int = 220) -> SafeString:
+    """The first words of a Markdown text, without its marks."""
+    plain = nh3.clean(_markdown.render(text), tags=set())
+    return SafeString(Truncator(" ".join(plain.split())).chars(characters))
+
+
+@register.filter
+def highlight(text: str, query: str) -> SafeString:
+    """Mark the words of a search in a text, whatever their case."""
+    words = sorted({word for word in re.findall(r"\w+", query) if len(word) > 2}, key=len)
+    if not words:
+        return conditional_escape(text)
+    pattern = rf"\b({'|'.join(map(re.escape, reversed(words)))})"
+    parts = re.split(pattern, text, flags=re.IGNORECASE)  # what was found stands at odd places
+    marked = (
+        format_html("<mark>{}</mark>", part) if place % 2 else conditional_escape(part)
+        for place, part in enumerate(parts)
+    )
+    return SafeString("".join(marked))
+
+
+@register.filter
 def percent(share: float) -> str:
     """0.934 as 93 %, never rounded up to certainty."""
     return f"{min(99, max(1, int(share * 100)))} %"
+
+
+@register.filter
+def when(moment: datetime) -> SafeString:
+    """How long ago, with the exact time for programs and on hovering."""
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(timespec="seconds"),
+        date_format(local, "DATETIME_FORMAT"),
+        _ago(moment),
+    )
+
+
+def _ago(moment: datetime) -> str:
+    if timezone.now() - moment < timedelta(minutes=1):
+        return gettext("just now")
+    return gettext("%(time)s ago") % {"time": timesince(moment, depth=1)}
+
+
+@register.filter
+def action_words(action: str) -> str:
+    """What an entry of the audit trail says of a person."""
+    return str(ACTIONS.get(action, action.replace("_", " ")))
+
+
+@register.filter
+def after(text: str, prefix: str) -> str:
+    """The rest of the word that starts with `prefix`; empty where there is none."""
+    return next((w.removeprefix(prefix) for w in (text or "").split() if w.startswith(prefix)), "")
