@@ -22,7 +22,7 @@ def renew(texts: Sequence[Text], *, scorer: Scorer) -> dict[int, np.ndarray]:
         for row in Embedding.objects.filter(question__in=[text.question_id for text in texts])
     }
     current = {
-        text.question_id: np.asarray(stored[text.question_id].vector.to_numpy(), dtype=np.float32)
+        text.question_id: np.asarray(stored[text.question_id].vector, dtype=np.float32)
         for text in texts
         if _is_current(stored.get(text.question_id), text, scorer)
     }
