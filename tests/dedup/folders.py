@@ -1,0 +1,26 @@
+"""Release folders with the right shape and nothing that computes."""
+
+import json
+
+from dedup.ml.artifact import REQUIRED_FILES, REQUIRED_KEYS, hash_files
+
+
+def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8):
+    """A folder that `verify` accepts; another `note` makes other files of it."""
+    folder = artifacts / name
+    for path in REQUIRED_FILES | {"README.md"}:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(f"{path} {note}")
+    raw = {key: {} for key in REQUIRED_KEYS} | {
+        "name": name,
+        "files": hash_files(folder),
+        "golden": [],
+        "calibration": {"coefficients": {"bias": 0, "by_logit": 1, "by_cosine": 0}},
+        "thresholds": {
+            "flag": {"probability": threshold},
+            "suggest": {"probability": 0.2},
+            "sure": {"probability": 0.95},
+        },
+    }
+    (folder / "manifest.json").write_text(json.dumps(raw))
+    return folder
