@@ -4,6 +4,7 @@ Apart from `support.api`, since the REST framework imports these while its views
 """
 
 import json
+import math
 from typing import Any, NoReturn
 
 from rest_framework import exceptions
@@ -43,7 +44,12 @@ class StrictJSONParser(JSONParser):
         try:
             text = stream.read().decode("utf-8")
             _refuse_depth(text)
-            read = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+            read = json.loads(
+                text,
+                object_pairs_hook=_unique,
+                parse_constant=_refuse_constant,
+                parse_float=_finite,
+            )
             _refuse_unstorable(read)
         except (ValueError, RecursionError) as error:
             raise exceptions.ParseError("This is not JSON in UTF-8.", code="parse_error") from error
@@ -59,6 +65,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(digits)
+    return number
 
 
 def _refuse_depth(text: str) -> None:

@@ -256,4 +256,5 @@ X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # bytes of a request's body; more gets 413
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # addresses are personal, and logs outlive an erasure
 LOGGING = logs.configure(_text("LOG_LEVEL", "INFO"))
