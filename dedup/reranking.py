@@ -14,7 +14,7 @@ def answer(draft_id: str) -> None:
 
     Only what its reader may see is ever ranked. A draft that is gone is left alone.
     """
-    draft = Draft.objects.select_related("reader").filter(pk=draft_id, found=None).first()
+    draft = Draft.objects.select_related("reader").filter(pk=draft_id, found__isnull=True).first()
     if draft is None:
         return
     release, scorer = scoring.active_scorer()
