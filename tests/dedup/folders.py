@@ -2,7 +2,7 @@
 
 import json
 
-from dedup.ml.artifact import REQUIRED_FILES, REQUIRED_KEYS, hash_files
+from dedup.ml.artifact import COEFFICIENTS, REQUIRED_FILES, REQUIRED_KEYS, hash_files
 
 
 def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8):
@@ -15,7 +15,7 @@ def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8):
         "name": name,
         "files": hash_files(folder),
         "golden": [],
-        "calibration": {"coefficients": {"bias": 0, "by_logit": 1, "by_cosine": 0}},
+        "calibration": {"coefficients": {name: 0.5 for name in COEFFICIENTS}},
         "thresholds": {
             "flag": {"probability": threshold},
             "suggest": {"probability": 0.2},

@@ -1,0 +1,152 @@
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from support import outbox, sweep
+from support.celery import app
+from support.models import OutboxEntry
+from tests.factories import QuestionFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def stopping():
+    return threading.Event()
+
+
+@pytest.fixture
+def no_broker(monkeypatch):
+    monkeypatch.setattr(outbox, "ring", lambda: False)
+
+
+def wait(*, seconds):
+    question = QuestionFactory()
+    outbox.put(question, now=timezone.now() - timedelta(seconds=seconds))
+    return question
+
+
+def test_where_nothing_waits_no_bell_is_rung(bells, stopping):
+    assert sweep.sweep_once(stopping) == "nothing waits"
+    assert bells == []
+
+
+def test_a_question_whose_bell_was_lost_is_rung_for_again(bells, stopping):
+    wait(seconds=settings.DEDUP_SWEEP_SECONDS + 1)
+
+    assert sweep.sweep_once(stopping) == "rang"
+    assert bells == ["bell"]
+
+
+def test_a_question_that_has_only_just_come_still_has_its_own_bell(bells, stopping):
+    wait(seconds=0)
+
+    assert sweep.sweep_once(stopping) == "nothing waits"
+
+
+def test_what_a_worker_holds_is_left_to_it_until_its_lease_is_over(bells, stopping):
+    wait(seconds=120)
+    now = timezone.now()
+    outbox.claim(limit=16, now=now)
+    assert sweep.sweep_once(stopping) == "nothing waits"
+
+    OutboxEntry.objects.update(leased_until=now - timedelta(seconds=1))
+
+    assert sweep.sweep_once(stopping) == "rang"
+
+
+def test_quarantine_rings_no_bell(bells, stopping):
+    wait(seconds=120)
+    OutboxEntry.objects.update(quarantined_at=timezone.now())
+
+    assert sweep.sweep_once(stopping) == "nothing waits"
+
+
+def test_without_a_broker_a_process_of_its_own_checks_what_waits(
+    no_broker, stopping, monkeypatch, tmp_path
+):
+    mark = tmp_path / "ran"
+    program = f"import pathlib; pathlib.Path({str(mark)!r}).touch()"
+    monkeypatch.setattr(sweep, "CHECK_COMMAND", [sys.executable, "-c", program])
+    wait(seconds=120)
+
+    assert sweep.sweep_once(stopping) == "checked"
+    assert mark.exists()
+
+
+def test_the_process_that_checks_is_the_command_of_that_name():
+    told = subprocess.run(
+        [*sweep.CHECK_COMMAND, "--help"], check=False, capture_output=True, text=True
+    )
+
+    assert "without a broker" in told.stdout
+
+
+def test_a_worker_that_stops_tells_the_process_that_checks_to_end(
+    no_broker, stopping, monkeypatch, tmp_path
+):
+    mark = tmp_path / "told"
+    program = (
+        "import pathlib, signal, sys, time\n"
+        f"mark = pathlib.Path({str(mark)!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(mark.write_text('ended')))\n"
+        "mark.write_text('began')\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setattr(sweep, "CHECK_COMMAND", [sys.executable, "-c", program])
+    wait(seconds=120)
+    watcher = threading.Thread(target=lambda: (await_text(mark, "began"), stopping.set()))
+    watcher.start()
+
+    sweep.sweep_once(stopping)
+    watcher.join()
+
+    assert mark.read_text() == "ended"
+
+
+def await_text(path, text):
+    deadline = time.monotonic() + 30
+    while not (path.exists() and path.read_text() == text):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_every_worker_has_a_sweep():
+    """In a process of its own: the hook changes the app for good."""
+    program = (
+        "import django; django.setup()\n"
+        "from celery.signals import worker_init\n"
+        "from support.celery import app\n"
+        "worker_init.send(sender=None)\n"
+        "print([step.__name__ for step in app.steps['worker']])\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+
+    assert told.stdout.strip() == "['Sweep']", told.stderr
+
+
+def test_a_sweep_that_fails_tries_again(monkeypatch):
+    monkeypatch.setattr(settings, "DEDUP_SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(sweep, "close_old_connections", lambda: None)
+    step, tried = sweep.Sweep(parent=app), []
+
+    def fail(stopping):
+        tried.append(1)
+        if len(tried) == 3:
+            stopping.set()
+        raise OSError("no database")
+
+    monkeypatch.setattr(sweep, "sweep_once", fail)
+    step.start(app)
+    step.thread.join(30)
+
+    assert tried == [1, 1, 1]
+    step.terminate(app)
