@@ -144,7 +144,7 @@ def test_suggestions_can_be_held_to_one_product(by, request):
 
 
 def test_what_lies_below_the_floor_is_not_suggested(worker):
-    ask("Where is the lamp of my aunt and uncle from the invoice of last March")
+    ask("Where is the lamp of my aunt and uncle from the invoice of last March, please?")
 
     found = similar()
 
