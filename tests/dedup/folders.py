@@ -15,7 +15,7 @@ def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8):
         "name": name,
         "files": hash_files(folder),
         "golden": [],
-        "calibration": {"coefficients": {name: 0.5 for name in COEFFICIENTS}},
+        "calibration": {"coefficients": dict.fromkeys(COEFFICIENTS, 0.5)},
         "thresholds": {
             "flag": {"probability": threshold},
             "suggest": {"probability": 0.2},
