@@ -19,7 +19,7 @@ REQUIRED_FILES = {
 }
 
 
-class ArtifactRefused(Exception):  # noqa: N818 - says what happened
+class ArtifactRefused(Exception):
     """The folder is not a release that may be loaded; the text says why."""
 
 
@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(str(raw["name"]), fingerprint, embedding, thresholds, raw)
 
 
-COEFFICIENTS = ("bias", "by_logit", "by_cosine")
+COEFFICIENTS = ("bias", "by_logit", "by_cosine", "prior")
 
 
 def verify(folder: Path) -> Manifest:

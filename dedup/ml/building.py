@@ -1,13 +1,9 @@
-"""A trained network -> a release: calibrated, measured, written down.
+"""A trained network -> a release: calibrated, measured, written down."""
 
-python -m dedup.ml.building --data F --base F --trained F --out F --name NAME
-"""
-
-import argparse
 import json
 import logging
-import random
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,22 +16,21 @@ from dedup.ml.artifact import MANIFEST, hash_files
 from dedup.ml.biencoder import BiEncoder
 from dedup.ml.calibration import Calibration, fit_calibration
 from dedup.ml.card import model_card
+from dedup.ml.clusters import CALIBRATING, REPORTING, shortlisted, training_names, written_hash
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
-from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
+from dedup.ml.data import Labelled, file_hash, forum_rows, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
 from dedup.ml.measuring import Measured, measure_all
 from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
-from dedup.ml.phrasing import phrase
 from dedup.ml.thresholds import choose_threshold, measure
-from dedup.ml.training import SCALE
+from dedup.ml.training import DONE, SCALE
 
 log = logging.getLogger(__name__)
 
-PRIOR = 0.02
 LOGIT_WEIGHTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
-WANTED = {"flag": 0.85, "suggest": 0.60, "sure": 0.92}
-FITTING_FILES = ["qqp_dev", "semeval_cqa_train_part2"]
+WANTED = {"flag": 0.60, "suggest": 0.20, "sure": 0.85}
+FOREIGN = "semeval_cqa_train_part2"  # stands for texts of other kinds when weights are chosen
 LICENCES = {
     "base": "all-MiniLM-L6-v2, Apache-2.0",
     "qqp": "Quora Question Pairs: Quora's terms, non-commercial use of the text",
@@ -65,33 +60,21 @@ def write_bi_encoder(base: Path, out: Path) -> None:
     save_tokenizer(base, out)
 
 
-def fitting_split(data: Path, count: int) -> tuple[list[Labelled], list[Labelled]]:
-    """Rows that calibration is fitted on, and as many that it is reported on.
-
-    Half are Quora's development rows, half support phrasings of families that nothing trains on.
-    """
-    found = labelled(data, "qqp_dev")
-    random.Random(11).shuffle(found)  # noqa: S311 - no secret
-    written = phrase(count, random.Random(13), held=True)  # noqa: S311 - no secret
-    half = count // 2
-    return found[:half] + written[:half], found[half:count] + written[half:]
-
-
 def choose_weight(
     data: Path, bi: BiEncoder, cross: CrossEncoder, fitted: Measured
 ) -> tuple[float, list[dict[str, float]]]:
     """The logit's weight beside SCALE times the cosine, with what each one tried gave.
 
-    The weight of the best average precision among those that are not below the cosine alone on
-    forum questions, whose labels trained nothing: they stand for texts of other kinds.
+    The weight of the best average precision on support questions among those that are not below
+    the cosine alone on forum questions, whose labels trained nothing: they stand for texts of
+    other kinds.
     """
-    name = "semeval_cqa_train_part2"
-    strange = Measured.of(forum_rows(data, name), bi, cross)
-    queries, tried = [str(row["qid"]) for row in rows(data, name)], []
+    strange = Measured.of(forum_rows(data, FOREIGN), bi, cross)
+    queries, tried = [str(row["qid"]) for row in rows(data, FOREIGN)], []
     for weight in LOGIT_WEIGHTS:
         known, other = (SCALE * m.cosines + weight * m.logits for m in (fitted, strange))
-        ap = average_precision(list(known), list(fitted.labels))
-        mean = mean_average_precision(queries, list(other), list(strange.labels))
+        ap = average_precision(known, fitted.labels)
+        mean = mean_average_precision(queries, other, strange.labels)
         tried.append({"weight": weight, "ap": ap, "forum_map": mean})
         log.info("tried %s", tried[-1])
     kept = [t for t in tried if t["forum_map"] >= tried[0]["forum_map"]]
@@ -101,39 +84,28 @@ def choose_weight(
 def calibrate(fitted: Measured, weight: float) -> Calibration:
     """Scale and bias for a fixed weight of the logit beside SCALE times the cosine."""
     mixed = fitted.cosines + weight / SCALE * fitted.logits
-    found = fit_calibration(list(np.zeros(len(mixed))), list(mixed), list(fitted.labels))
-    return Calibration(found.bias, found.by_cosine * weight / SCALE, found.by_cosine)
+    found = fit_calibration(np.zeros(len(mixed)), mixed, fitted.labels)
+    return Calibration(found.bias, found.by_cosine * weight / SCALE, found.by_cosine, found.prior)
 
 
 def thresholds(calibration: Calibration, fitted: Measured, held: Measured) -> dict[str, Any]:
-    """Chosen on the fitting half, measured on the other: balanced, and carried to the prior."""
+    """Chosen for the wanted precision on the one lines of business, measured on the others."""
     p_fit, p_held = fitted.probabilities(calibration), held.probabilities(calibration)
     found = {}
     for name, wanted in WANTED.items():
-        at = choose_threshold(list(p_fit), list(fitted.labels), wanted)
-        at = 1.0 if at is None else at
-        found[name] = {
-            "probability": at,
-            "wanted_precision": wanted,
-            "balanced": measure(at, wanted, p_held, held.labels, 0.5).as_dict(),
-            "at_prior": measure(at, wanted, p_held, held.labels, PRIOR).as_dict(),
-            "how": "chosen for the wanted precision (Clopper-Pearson lower end) on the rows that "
-            "calibration was fitted on, half Quora dev and half support phrasings; at_prior "
-            f"carries the held rows' rates to {PRIOR} duplicates among the shortlisted pairs, "
-            "taking the labelled negatives for shortlisted ones",
-        }
+        at = choose_threshold(p_fit, fitted.labels, wanted)
+        found[name] = measure(1.0 if at is None else at, wanted, p_held, held.labels).as_dict()
     return found
 
 
 def golden_pairs(
-    held: list[Labelled], bi: BiEncoder, cross: CrossEncoder, calibration: Calibration
+    bi: BiEncoder, cross: CrossEncoder, calibration: Calibration
 ) -> list[dict[str, Any]]:
     """Twenty pairs of our own writing with what they must come out as, in fp32."""
-    del held
     pairs = [Pair(a, b) for a in GOLDEN_TEXTS[:5] for b in GOLDEN_TEXTS[5:9]]
     measured = Measured.of([Labelled(p.older, p.newer, 0.0) for p in pairs], bi, cross)
     logits = cross.reference_scores(pairs)
-    chances = calibration.probabilities(list(logits), list(measured.cosines))
+    chances = calibration.probabilities(logits, measured.cosines)
     return [
         {"older": p.older, "newer": p.newer, "logit": float(a), "cosine": float(b),
          "probability": float(c)}
@@ -154,53 +126,49 @@ GOLDEN_TEXTS = [
 ]
 
 
-def build(data: Path, base: Path, trained: Path, out: Path, name: str, count: int) -> None:
-    """Writes the whole release folder, replacing what is there."""
+def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> None:
+    """Writes the whole release folder, named as `out`, replacing what is there."""
     if out.exists():
         shutil.rmtree(out)
     write_bi_encoder(base, out / "bi-encoder")
     write_cross_encoder(trained, out / "cross-encoder")
     bi, cross = BiEncoder(out / "bi-encoder"), CrossEncoder(out / "cross-encoder")
-    fitting, holding = fitting_split(data, count)
-    fitted = Measured.of(fitting, bi, cross)
+    fitted = Measured.of(shortlisted(CALIBRATING, bi.embed).pairs, bi, cross)
+    held = Measured.of(shortlisted(REPORTING, bi.embed).pairs, bi, cross)
     weight, tried = choose_weight(data, bi, cross, fitted)
     calibration = calibrate(fitted, weight)
-    held = Measured.of(holding, bi, cross)
     chosen = thresholds(calibration, fitted, held)
-    metrics = measure_all(data, bi, cross, calibration, held, chosen["flag"]["probability"])
+    metrics = measure_all(data, bi, cross, calibration, chosen["flag"]["probability"])
     log.info("metrics %s", json.dumps(metrics))
     raw = {
-        "name": name,
+        "name": out.name,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "base": "sentence-transformers/all-MiniLM-L6-v2",
         "languages": ["en"],
         "licences": LICENCES,
-        "data": {n: file_hash(data, n) for n in (*TRAINING_FILES, *FITTING_FILES)},
+        "data": {n: file_hash(data, n) for n in (*TRAINING_FILES, FOREIGN)},
+        "written": {n: written_hash(n) for n in (*training_names(), *CALIBRATING, *REPORTING)},
         "recipe": {
-            "logit_weight": weight, "logit_weights_tried": tried,
-            **json.loads((trained / "recipe.json").read_text()),
+            **json.loads(recipe.read_text(encoding="utf-8")),
+            "ran": stages_of(trained),
+            "logit_weight": weight,
+            "logit_weights_tried": tried,
         },
         "metrics": metrics,
-        "calibration": {"coefficients": calibration.__dict__, "rows": count},
+        "calibration": {
+            "coefficients": asdict(calibration),
+            "rows": len(fitted.labels),
+            "on": f"shortlists of {', '.join(CALIBRATING)}",
+        },
         "thresholds": chosen,
-        "golden": golden_pairs(holding, bi, cross, calibration),
-    }  # fmt: skip
+        "golden": golden_pairs(bi, cross, calibration),
+    }
     (out / "README.md").write_text(model_card(raw), encoding="utf-8")
     raw["files"] = hash_files(out)
     (out / MANIFEST).write_text(json.dumps(raw, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Command line; progress on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("data", "base", "trained", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--count", type=int, default=5000, help="rows to calibrate on")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    build(given.data, given.base, given.trained, given.out, given.name, given.count)
-
-
-if __name__ == "__main__":
-    main()
+def stages_of(trained: Path) -> list[dict[str, Any]]:
+    """What the stages beside this network did, in order."""
+    notes = sorted(trained.parent.glob(f"*/{DONE}"))
+    return [json.loads(note.read_text(encoding="utf-8")) for note in notes]

@@ -1,20 +1,25 @@
 """Raw score and cosine -> probability, by logistic regression (Platt 1999)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dedup.ml.pairs import Values
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """probability = sigmoid(bias + logit * by_logit + cosine * by_cosine)."""
+    """probability = sigmoid(bias + logit * by_logit + cosine * by_cosine).
+
+    `prior` is the share of duplicates among the pairs that it speaks of.
+    """
 
     bias: float
     by_logit: float
     by_cosine: float
+    prior: float = 0.5
 
-    def probabilities(self, logits: Sequence[float], cosines: Sequence[float]) -> np.ndarray:
+    def probabilities(self, logits: Values, cosines: Values) -> np.ndarray:
         """(n,) float64 in 0..1. Raises FloatingPointError where a value is not finite."""
         raw = (
             self.bias
@@ -25,10 +30,14 @@ class Calibration:
             raise FloatingPointError("a score or a cosine is not finite")
         return sigmoid(raw)
 
-    def at_prior(self, prior: float, fitted_prior: float) -> "Calibration":
+    def at_prior(self, prior: float) -> "Calibration":
         """The same map where `prior` of all pairs are duplicates (Elkan 2001)."""
-        shift = np.log(prior / (1 - prior)) - np.log(fitted_prior / (1 - fitted_prior))
-        return Calibration(self.bias + float(shift), self.by_logit, self.by_cosine)
+        shift = _log_odds(prior) - _log_odds(self.prior)
+        return Calibration(self.bias + shift, self.by_logit, self.by_cosine, prior)
+
+
+def _log_odds(share: float) -> float:
+    return float(np.log(share / (1 - share)))
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -37,7 +46,7 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def fit_calibration(
-    logits: Sequence[float], cosines: Sequence[float], labels: Sequence[float], ridge: float = 1e-3
+    logits: Values, cosines: Values, labels: Values, ridge: float = 1e-3
 ) -> Calibration:
     """Newton's method on the log loss; rows must not be the ones the network was trained on."""
     columns = [np.ones(len(labels)), np.asarray(logits, float), np.asarray(cosines, float)]
@@ -51,4 +60,5 @@ def fit_calibration(
         weights -= step
         if np.abs(step).max() < 1e-9:
             break
-    return Calibration(*(float(w) for w in weights))
+    bias, by_logit, by_cosine = (float(w) for w in weights)
+    return Calibration(bias, by_logit, by_cosine, prior=float(y.mean()))

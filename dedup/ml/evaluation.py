@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dedup.ml.pairs import Values
 
-def average_precision(scores: Sequence[float], labels: Sequence[float]) -> float:
+
+def average_precision(scores: Values, labels: Values) -> float:
     """Mean precision at each duplicate, best score first; 0 where there is none."""
     y = np.asarray(labels)[np.argsort(-np.asarray(scores), kind="stable")] > 0.5
     precision = np.cumsum(y) / np.arange(1, len(y) + 1)
     return float(precision[y].mean()) if y.any() else 0.0
 
 
-def mean_average_precision(
-    queries: Sequence[str], scores: Sequence[float], labels: Sequence[float]
-) -> float:
+def mean_average_precision(queries: Sequence[str], scores: Values, labels: Values) -> float:
     """Mean over the queries that have a duplicate."""
     rows: dict[str, list[int]] = {}
     for i, query in enumerate(queries):
@@ -27,20 +27,18 @@ def mean_average_precision(
     return float(np.mean(each)) if each else 0.0
 
 
-def accuracy(probabilities: Sequence[float], labels: Sequence[float], at: float = 0.5) -> float:
+def accuracy(probabilities: Values, labels: Values, at: float = 0.5) -> float:
     """Share of rows on the right side of `at`."""
     return float(((np.asarray(probabilities) >= at) == (np.asarray(labels) > 0.5)).mean())
 
 
-def f1(probabilities: Sequence[float], labels: Sequence[float], at: float = 0.5) -> float:
+def f1(probabilities: Values, labels: Values, at: float = 0.5) -> float:
     """Harmonic mean of precision and recall at `at`."""
     found, true = np.asarray(probabilities) >= at, np.asarray(labels) > 0.5
     return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))
 
 
-def calibration_error(
-    probabilities: Sequence[float], labels: Sequence[float], bins: int = 15
-) -> float:
+def calibration_error(probabilities: Values, labels: Values, bins: int = 15) -> float:
     """Expected calibration error over equal-width bins (Naeini et al. 2015)."""
     p, y = np.asarray(probabilities), np.asarray(labels, float)
     which = np.minimum((p * bins).astype(int), bins - 1)
@@ -49,9 +47,9 @@ def calibration_error(
 
 
 def bootstrap_interval(
-    metric: Callable[[np.ndarray, np.ndarray], float],
-    scores: Sequence[float],
-    labels: Sequence[float],
+    metric: Callable[[Values, Values], float],
+    scores: Values,
+    labels: Values,
     times: int = 200,
     seed: int = 7,
 ) -> tuple[float, float]:

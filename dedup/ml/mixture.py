@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dedup.ml.biencoder import BiEncoder
+from dedup.ml.clusters import read_clusters, training_names, training_pairs
 from dedup.ml.composing import compose
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
 from dedup.ml.nearmisses import make_near_miss, make_positive
@@ -24,13 +25,16 @@ UNKNOWN = -1.0  # the label of a stranger: the correction is held small there
 class Mixture:
     """How many rows of each kind."""
 
-    quora: int = 45_000
-    near_misses: int = 8_000  # and as many easy positives
-    composites: int = 12_000
-    phrasings: int = 26_000
-    intents: int = 10_000  # near neighbours of different intents, label 0
-    strangers: int = 14_000
-    forum: bool = True
+    quora: int = 0
+    near_misses: int = 0  # and as many easy positives
+    composites: int = 0
+    phrasings: int = 0
+    intents: int = 0  # near neighbours of different intents, label 0
+    strangers: int = 0
+    cluster_rounds: int = 0  # how often the written clusters are gone through
+    siblings: int = 3  # in each round, other clusters' questions beside each written one
+    forum_labels: bool = False
+    forum_strangers: bool = False  # the forum's texts without their labels
 
 
 def mix(data: Path, bi: BiEncoder, mixture: Mixture, seed: int) -> list[Labelled]:
@@ -40,10 +44,27 @@ def mix(data: Path, bi: BiEncoder, mixture: Mixture, seed: int) -> list[Labelled
     rng.shuffle(quora)
     made = quora[: mixture.quora] + near_misses(quora, mixture.near_misses, rng)
     made += compose(quora, mixture.composites, rng) + phrase(mixture.phrasings, rng)
-    if mixture.forum:
-        made += forum_rows(data, "semeval_cqa_train_part1")
+    made += written(bi, mixture, rng)
+    forum = forum_rows(data, "semeval_cqa_train_part1")
+    if mixture.forum_labels:
+        made += forum
+    if mixture.forum_strangers:
+        made += [Labelled(row.first, row.second, UNKNOWN) for row in forum]
     made += other_intents(data, bi, mixture.intents, rng)
     return made + strangers(data, bi, mixture.strangers, rng)
+
+
+def written(bi: BiEncoder, mixture: Mixture, rng: random.Random) -> list[Labelled]:
+    """Pairs of the clusters written for this project; each round draws other siblings."""
+    if not mixture.cluster_rounds:
+        return []
+    found = read_clusters(training_names())
+    near = neighbours(bi, [question.input for question in found], 24)
+    return [
+        pair
+        for _ in range(mixture.cluster_rounds)
+        for pair in training_pairs(found, near.tolist(), mixture.siblings, rng)
+    ]
 
 
 def near_misses(kept: list[Labelled], count: int, rng: random.Random) -> list[Labelled]:
@@ -62,7 +83,7 @@ def near_misses(kept: list[Labelled], count: int, rng: random.Random) -> list[La
 def other_intents(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> list[Labelled]:
     """Utterances beside their near neighbours of another intent: alike and never the same."""
     made: list[Labelled] = []
-    for name in INTENTS:
+    for name in INTENTS if count else ():
         found = [(model_input(r["text"]), r["intent"]) for r in rows(data, name)]
         found = rng.sample(found, min(5_000, len(found)))
         texts, intents = [f[0] for f in found], np.asarray([f[1] for f in found])
@@ -76,6 +97,8 @@ def other_intents(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> 
 
 def strangers(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> list[Labelled]:
     """Pairs of texts that no label speaks of: neighbours among them, and pairs as they come."""
+    if not count:
+        return []
     pairs = [(p.first, p.second) for p in labelled(data, "rqe_train")]
     for name in INTENTS:
         texts = [model_input(row["text"]) for row in rows(data, name)]

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+Values = Sequence[float] | np.ndarray  # (n,) numbers, one for each pair
+
 
 @dataclass(frozen=True)
 class Pair:

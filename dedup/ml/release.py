@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dedup.ml.artifact import ArtifactRefused, Manifest, verify
+from dedup.ml.artifact import COEFFICIENTS, ArtifactRefused, Manifest, verify
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
@@ -41,7 +41,7 @@ class ReleaseScorer:
         if len(pairs) != len(cosines):
             raise ValueError(f"{len(pairs)} pairs and {len(cosines)} cosines")
         logits = self.cross.scores(pairs)
-        probabilities = self.calibration.probabilities(list(logits), cosines)
+        probabilities = self.calibration.probabilities(logits, cosines)
         return [
             Judged(float(logit), float(cosine), float(probability))
             for logit, cosine, probability in zip(logits, cosines, probabilities, strict=True)
@@ -59,7 +59,7 @@ def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
     except Exception as error:  # whatever a loader raises, the release is not usable
         raise ArtifactRefused(f"the networks cannot be loaded: {error}") from error
     given = manifest.raw["calibration"]["coefficients"]
-    calibration = Calibration(given["bias"], given["by_logit"], given["by_cosine"])
+    calibration = Calibration(**{name: given[name] for name in COEFFICIENTS})
     scorer = ReleaseScorer(manifest, bi, cross, calibration)
     check_golden(scorer)
     log.info("release %s opened, %s", scorer.name, cross.dtype)
@@ -73,7 +73,7 @@ def check_golden(scorer: ReleaseScorer) -> None:
     try:
         cosines = pair_cosines(scorer.embed, pairs)
         logits = scorer.cross.reference_scores(pairs)
-        probabilities = scorer.calibration.probabilities(list(logits), list(cosines))
+        probabilities = scorer.calibration.probabilities(logits, cosines)
     except FloatingPointError as error:
         raise ArtifactRefused(str(error)) from error
     found = np.stack([logits, cosines, probabilities], axis=1)

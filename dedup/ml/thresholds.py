@@ -1,16 +1,21 @@
 """Lowest probability that keeps a wanted precision, with an exact interval."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from dedup.ml.pairs import Values
+
 
 @dataclass(frozen=True)
 class Threshold:
-    """A probability, what was wanted of it and what was measured there."""
+    """A probability, what was wanted of it and what was measured there.
+
+    `low` to `high` is the exact 95 % interval of the precision; `prior` the share of duplicates
+    among the measured pairs, `flagged` how many of them reach the probability.
+    """
 
     probability: float
     wanted_precision: float
@@ -18,6 +23,7 @@ class Threshold:
     low: float
     high: float
     recall: float
+    flagged: int
     prior: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -35,9 +41,7 @@ def clopper_pearson(right: int, total: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
-def choose_threshold(
-    probabilities: Sequence[float], labels: Sequence[float], wanted: float
-) -> float | None:
+def choose_threshold(probabilities: Values, labels: Values, wanted: float) -> float | None:
     """Lowest probability at and above which the interval's lower end reaches `wanted`."""
     order = np.argsort(-np.asarray(probabilities), kind="stable")
     sorted_p, right = np.asarray(probabilities)[order], np.cumsum(np.asarray(labels)[order])
@@ -50,36 +54,21 @@ def choose_threshold(
     return None
 
 
-def measure(
-    probability: float,
-    wanted: float,
-    probabilities: Sequence[float],
-    labels: Sequence[float],
-    prior: float,
-) -> Threshold:
-    """Precision and recall at a threshold, carried from balanced rows to `prior`.
-
-    The interval is that of the share of true and of false alarms, at their worse and better ends.
-    """
-    p, y = np.asarray(probabilities), np.asarray(labels) > 0.5
-    hits, alarms = int((p[y] >= probability).sum()), int((p[~y] >= probability).sum())
-    hit_low, hit_high = clopper_pearson(hits, int(y.sum()))
-    alarm_low, alarm_high = clopper_pearson(alarms, int((~y).sum()))
-    recall, alarm = hits / max(1, y.sum()), alarms / max(1, (~y).sum())
+def measure(probability: float, wanted: float, probabilities: Values, labels: Values) -> Threshold:
+    """What a threshold does on labelled pairs that it was not chosen on."""
+    found, duplicates = np.asarray(probabilities) >= probability, np.asarray(labels) > 0.5
+    right, total = int((found & duplicates).sum()), int(found.sum())
+    low, high = clopper_pearson(right, total)
     return Threshold(
-        probability,
-        wanted,
-        _precision(recall, alarm, prior),
-        _precision(hit_low, alarm_high, prior),
-        _precision(hit_high, alarm_low, prior),
-        float(recall),
-        prior,
+        probability=probability,
+        wanted_precision=wanted,
+        precision=right / max(1, total),
+        low=low,
+        high=high,
+        recall=float(right / max(1, duplicates.sum())),
+        flagged=total,
+        prior=float(duplicates.mean()),
     )
-
-
-def _precision(hit: float, alarm: float, prior: float) -> float:
-    found = hit * prior + alarm * (1 - prior)
-    return float(hit * prior / found) if found else 1.0
 
 
 def _below(right: int, total: int, p: float) -> float:

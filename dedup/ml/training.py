@@ -1,6 +1,6 @@
 """Fits a cross-encoder as a correction to the cosine.
 
-    python -m dedup.ml.training --data FOLDER --base FOLDER --out FOLDER
+    python -m dedup.ml.training --data FOLDER --base FOLDER --recipe FILE --folder FOLDER
 
 probability = sigmoid(SCALE * (cosine - MIDDLE) + logit): the network starts as no correction at
 all, learns from labels what the cosine gets wrong, and is held small on strangers' texts, where
@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -28,19 +28,37 @@ from dedup.ml.pairs import Pair
 log = logging.getLogger(__name__)
 
 SCALE, MIDDLE = 10.0, 0.75
+DONE = "stage.json"  # written last: what made the network beside it
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is made; written into the release's manifest."""
+class Stage:
+    """One run over a mixture; `minutes` bounds it, so that a slow machine ends too."""
 
-    minutes: float = 45.0
+    name: str
+    mixture: Mixture
+    minutes: float = 60.0
     rate: float = 8e-5
     batch: int = 32
     max_tokens: int = 128
     stranger_weight: float = 0.1
-    seed: int = 7
-    mixture: Mixture = field(default_factory=Mixture)
+    duplicate_weight: float = 1.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is made, stage after stage: a file, written into the release's manifest too."""
+
+    seed: int
+    stages: tuple[Stage, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> "Recipe":
+        """Raises TypeError or KeyError where the file says what no recipe has."""
+        given = json.loads(file.read_text(encoding="utf-8"))
+        stages = [Stage(**{**row, "mixture": Mixture(**row["mixture"])}) for row in given["stages"]]
+        return cls(given["seed"], tuple(stages))
 
 
 @dataclass(frozen=True)
@@ -52,45 +70,62 @@ class Example:
     label: float
 
 
-def fit(data: Path, base: Path, out: Path, recipe: Recipe) -> None:
-    """Trains for the recipe's minutes or one pass, whichever ends first; writes `out`.
+def train(data: Path, base: Path, folder: Path, recipe: Recipe) -> Path:
+    """Runs the stages, each from what the one before left in `folder`; returns the last network.
 
-    Raises FloatingPointError where the loss is not finite.
+    A stage that is finished there is not run again. Raises FloatingPointError where a loss is not
+    finite.
+    """
+    start = base
+    for number, stage in enumerate(recipe.stages, 1):
+        out = folder / f"{number}-{stage.name}"
+        if not (out / DONE).exists():
+            fit(data, base, start, out, stage, recipe.seed)
+        start = out
+    return start
+
+
+def fit(data: Path, base: Path, start: Path, out: Path, stage: Stage, seed: int) -> None:
+    """One pass over the stage's mixture, or as far as its minutes reach; writes `out`.
+
+    `base` gives the cosines, `start` the weights. Raises FloatingPointError where the loss is not
+    finite.
     """
     bi, tokenizer = BiEncoder(base), AutoTokenizer.from_pretrained(base)
-    examples = encode(mix(data, bi, recipe.mixture, recipe.seed), bi, tokenizer, recipe)
-    log.info("%d pairs", len(examples))
-    network = start_network(base, recipe.seed)
+    examples = encode(mix(data, bi, stage.mixture, seed), bi, tokenizer, stage)
+    log.info("stage %s: %d pairs", stage.name, len(examples))
+    network = start_network(start, seed, stage.dropout, is_fresh=start == base)
     trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.01)
-    rng = random.Random(recipe.seed)  # noqa: S311 - no secret
-    plan = list(batches([len(e.ids) for e in examples], recipe.batch, rng))
-    begun, mean = time.monotonic(), 0.0
+    optimizer = torch.optim.AdamW(trained, lr=stage.rate, weight_decay=0.01)
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    plan = list(batches([len(e.ids) for e in examples], stage.batch, rng))
+    begun, mean, steps = time.monotonic(), 0.0, 0
     for step, chosen in enumerate(plan):
         spent = time.monotonic() - begun
-        done = max(step / len(plan), spent / (60 * recipe.minutes))
+        done = max(step / len(plan), spent / (60 * stage.minutes))
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * min(1.0, step / 100) * (0.03 + 0.97 * (1 - done))
-        loss = loss_of(network, tokenizer, [examples[i] for i in chosen], recipe.stranger_weight)
+            group["lr"] = stage.rate * min(1.0, step / 100) * (0.03 + 0.97 * (1 - done))
+        loss = loss_of(network, tokenizer, [examples[i] for i in chosen], stage)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"loss is {loss.item()} at step {step}")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
+        mean, steps = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item(), step + 1
         if step % 50 == 0:
-            log.info("step %d of %d, %.0f %% done, loss %.4f, %.1f pairs/s", step, len(plan),
-                     100 * done, mean, step * recipe.batch / max(spent, 1e-9))  # fmt: skip
+            left = spent / done - spent if done else 60 * stage.minutes
+            log.info("step %d of %d, loss %.4f, %.1f pairs/s, %.0f min left", step, len(plan),
+                     mean, step * stage.batch / max(spent, 1e-9), left / 60)  # fmt: skip
     network.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe)))
+    (out / DONE).write_text(json.dumps({**asdict(stage), "seed": seed, "steps": steps}))
 
 
 def encode(
-    rows: Sequence[Labelled], bi: BiEncoder, tokenizer: AutoTokenizer, recipe: Recipe
+    rows: Sequence[Labelled], bi: BiEncoder, tokenizer: AutoTokenizer, stage: Stage
 ) -> list[Example]:
     """Token ids, in the order that serving uses, and the cosine of each pair."""
     ordered = [Pair(*sorted([row.first, row.second])) for row in rows]
@@ -99,7 +134,7 @@ def encode(
         offsets = SCALE * (pair_cosines(bi.embed, ordered) - MIDDLE)
     ids = tokenizer(
         [p.older for p in ordered], [p.newer for p in ordered],
-        truncation=True, max_length=recipe.max_tokens,
+        truncation=True, max_length=stage.max_tokens,
     )["input_ids"]  # fmt: skip
     return [
         Example(i, float(offset), row.label)
@@ -115,22 +150,27 @@ def batches(lengths: Sequence[int], size: int, rng: random.Random) -> Iterator[l
     yield from cut
 
 
-def start_network(base: Path, seed: int) -> BertForSequenceClassification:
-    """The base with a one-logit head that begins at zero; word embeddings frozen."""
+def start_network(
+    start: Path, seed: int, dropout: float, *, is_fresh: bool
+) -> BertForSequenceClassification:
+    """The network of `start`, word embeddings frozen; a fresh one gets a head that says zero."""
     torch.manual_seed(seed)
-    network = BertForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+    network = BertForSequenceClassification.from_pretrained(
+        start, num_labels=1, dtype=torch.float32,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+    )  # fmt: skip
     network.bert.embeddings.requires_grad_(False)
-    torch.nn.init.zeros_(network.classifier.weight)
-    torch.nn.init.zeros_(network.classifier.bias)
-    network.config.hidden_dropout_prob = network.config.attention_probs_dropout_prob = 0.0
-    return network.eval()  # no dropout: runs are short and one pass over the data
+    if is_fresh:
+        torch.nn.init.zeros_(network.classifier.weight)
+        torch.nn.init.zeros_(network.classifier.bias)
+    return network.train()
 
 
 def loss_of(
     network: BertForSequenceClassification,
     tokenizer: AutoTokenizer,
     examples: Sequence[Example],
-    stranger_weight: float,
+    stage: Stage,
 ) -> torch.Tensor:
     """Cross-entropy of the corrected cosine; the squared correction where there is no label."""
     sep = tokenizer.sep_token_id
@@ -145,23 +185,20 @@ def loss_of(
     cost = torch.nn.functional.binary_cross_entropy_with_logits(
         offset + logit, label.clamp(min=0.0), reduction="none"
     )
-    return torch.where(known, cost, stranger_weight * logit.square()).mean()
+    cost = torch.where(label == 1.0, stage.duplicate_weight * cost, cost)
+    return torch.where(known, cost, stage.stranger_weight * logit.square()).mean()
 
 
 def main() -> None:
     """Command line; progress on standard error."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("data", "base", "out"):
+    for name in ("data", "base", "recipe", "folder"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--rate", type=float, default=8e-5)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
-    recipe = Recipe(given.minutes, given.rate, seed=given.seed)
-    fit(given.data, given.base, given.out, recipe)
+    train(given.data, given.base, given.folder, Recipe.read(given.recipe))
 
 
 if __name__ == "__main__":

@@ -19,5 +19,5 @@ def test_a_score_that_is_not_finite_never_becomes_a_probability(bad):
 
 
 def test_the_prior_shifts_the_probability():
-    rare = Calibration(0, 1, 0).at_prior(0.02, 0.5)
+    rare = Calibration(0, 1, 0, prior=0.5).at_prior(0.02)
     assert rare.probabilities([0], [0])[0] == pytest.approx(0.02)

@@ -25,7 +25,14 @@ def test_no_threshold_where_the_precision_cannot_be_shown():
     assert choose_threshold([0.9, 0.8], [1, 1], 0.9) is None
 
 
-def test_precision_falls_where_duplicates_are_rare():
+def test_a_threshold_is_measured_with_its_interval_and_its_recall():
     p, labels = [0.9] * 95 + [0.1] * 5 + [0.9] * 5 + [0.1] * 95, [1] * 100 + [0] * 100
-    assert measure(0.5, 0.9, p, labels, 0.5).precision == pytest.approx(0.95)
-    assert measure(0.5, 0.9, p, labels, 0.02).precision == pytest.approx(0.2794, abs=1e-3)
+    found = measure(0.5, 0.9, p, labels)
+    assert (found.precision, found.recall, found.flagged) == (0.95, 0.95, 100)
+    assert (found.low, found.high) == pytest.approx((0.8872, 0.9836), abs=1e-4)
+    assert found.prior == 0.5
+
+
+def test_a_threshold_that_nothing_reaches_promises_nothing():
+    found = measure(0.95, 0.9, [0.9, 0.1], [1, 0])
+    assert (found.precision, found.low, found.high, found.recall) == (0, 0, 1, 0)
