@@ -1,4 +1,5 @@
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 
@@ -6,6 +7,11 @@ from dedup import scoring
 from support import outbox, permissions
 from tests.factories import ReleaseFactory, UserFactory
 from tests.fakes import FakeScorer
+
+# Pages name their files as they lie in the sources: nothing has to be collected first.
+settings.STORAGES["staticfiles"]["BACKEND"] = (
+    "django.contrib.staticfiles.storage.StaticFilesStorage"
+)
 
 
 def _person(role, **fields):

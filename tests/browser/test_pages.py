@@ -1,0 +1,127 @@
+"""Every page: for everybody's eyes and hands, light and dark, on a phone, and light to load."""
+
+import gzip
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+
+from dedup import review
+from support import merging, outbox
+from support.models import OutboxEntry
+from tests.factories import (
+    AnswerFactory,
+    FlagFactory,
+    QuestionFactory,
+    SubscriptionFactory,
+    VoteFactory,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+MOST_BYTES = 45_000  # script and style of a first page, as they travel
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft?"
+
+UNFOLD = "document.querySelectorAll('main details').forEach((one) => { one.open = true; })"
+UNFIT = """() => {
+  const wide = document.documentElement.scrollWidth;
+  const found = wide > innerWidth ? [`${wide} pixels wide on a phone`] : [];
+  for (const one of document.querySelectorAll("button, .button, summary, nav a, select")) {
+    const { height } = one.getBoundingClientRect();
+    if (one.checkVisibility() && height < 44) found.push(`${one.textContent}: ${height} high`);
+  }
+  return found;
+}"""
+
+axe = Axe()
+
+
+@pytest.fixture
+def lived_in(customer, agent, admin):
+    """A portal with everything that pages know how to show; returns addresses by role."""
+    older = QuestionFactory(title="Where is the **switch**?", asked_by=customer)
+    newer = QuestionFactory(title=f"Switch? {LONG}", body=f"```\n{'x' * 300}\n```\n\n| a | b |")
+    answer = AnswerFactory(question=newer, body=f"1. Left\n2. {LONG}")
+    VoteFactory(question=older, by=agent)
+    SubscriptionFactory(question=newer, subscriber=customer)
+    edge = merging.merge(duplicate=newer, canonical=older, by=admin, reason="The same switch.")
+    unchecked = QuestionFactory(audience="private", asked_by=customer, body="> quoted\n\n`code`")
+    outbox.put(unchecked, now=timezone.now() - timezone.timedelta(hours=1))
+    OutboxEntry.objects.update(quarantined_at=timezone.now(), failure="FloatingPointError")
+    waiting = QuestionFactory(asked_by=customer)
+    outbox.put(waiting, now=timezone.now() - timezone.timedelta(hours=1))
+    open_pair = FlagFactory(older=older, newer=waiting)
+    private_pair = FlagFactory(older=older, newer=unchecked, probability=0.99)
+    decided = FlagFactory(probability=0.97)
+    review.confirm(flag=decided, canonical=decided.older, by=agent)
+    disputed = review.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
+    review.skip(flag=FlagFactory(), by=agent)
+    return {
+        None: ["/", "/?q=switch", "/?q=nothing+at+all", "/accounts/login/", "/accounts/signup/",
+               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/"],
+        customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
+                   f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
+                   f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",
+                   "/accounts/2fa/", "/accounts/2fa/totp/activate/", "/accounts/logout/"],
+        agent: ["/review/", f"/review/{open_pair.pk}/", f"/review/{private_pair.pk}/",
+                f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
+                unchecked.get_absolute_url(), waiting.get_absolute_url()],
+        admin: ["/manage/merges/", f"/manage/merge/{waiting.pk}/{older.pk}/",
+                f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
+                f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],
+    }  # fmt: skip
+
+
+def complaints(page):
+    """What axe finds on a page, in words."""
+    found = axe.run(page).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:300]}"
+        for one in found
+        for node in one["nodes"]
+    ]
+
+
+def unfit_for_a_phone(page):
+    """What is too wide for a phone, or too low for a thumb."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    found = page.evaluate(UNFIT)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    return found
+
+
+def test_every_page_is_accessible_light_and_dark_and_fits_a_phone_and_a_thumb(visit, lived_in):
+    wrong = []
+    for person, addresses in lived_in.items():
+        visitor = visit(person, reduced_motion="reduce")
+        visitor.expected |= {403, 404}
+        for address in addresses:
+            visitor.open(address)
+            visitor.page.evaluate(UNFOLD)
+            for scheme in ("light", "dark"):
+                visitor.page.emulate_media(color_scheme=scheme)
+                wrong += [f"{address} {scheme}: {one}" for one in complaints(visitor.page)]
+            wrong += [f"{address}: {one}" for one in unfit_for_a_phone(visitor.page)]
+
+    assert wrong == [], "\n".join(wrong)
+
+
+@pytest.mark.parametrize("address", ["/", "/ask/"])
+def test_a_first_page_is_light(visit, lived_in, customer, address):
+    visitor = visit(customer)
+    visitor.open(address)
+    visitor.page.wait_for_load_state("networkidle")
+
+    sizes = {path: len(gzip.compress(one.body())) for path, one in visitor.files.items()}
+    assert any(path.endswith("askonce.css") for path in sizes)
+    assert sum(sizes.values()) < MOST_BYTES, sizes
+
+
+def test_a_keyboard_reaches_the_content_first(visit):
+    guest = visit()
+    guest.open("/")
+    guest.page.keyboard.press("Tab")
+    assert guest.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    guest.page.keyboard.press("Enter")
+
+    assert guest.page.evaluate("document.activeElement.id") == "main"
