@@ -1,5 +1,6 @@
 """The review queue in Django's admin, on the functions that the pages use."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,6 +12,7 @@ from dedup import models, releases, review
 from dedup.ml.artifact import ArtifactRefused
 from support import merging
 from support.admin import ReadOnly
+from support.models import User
 
 
 @admin.register(models.Flag)
@@ -35,19 +37,27 @@ class FlagAdmin(ReadOnly):
 
     @admin.action(description="Duplicate: confirm", permissions=["review"])
     def confirm(self, request: HttpRequest, chosen: Any) -> None:
-        self._each(request, chosen, lambda flag: review.confirm(
-            flag=flag, canonical=flag.older, by=request.user  # type: ignore[arg-type]
-        ))  # fmt: skip
+        """Confirm each, in the direction that its card proposes; merged where one may merge."""
+
+        def decide(flag: models.Flag, by: User) -> None:
+            roots = (question.canonical or question for question in (flag.older, flag.newer))
+            _, canonical = merging.choose_direction(*roots)
+            review.confirm(flag=flag, canonical=canonical, by=by)
+
+        self._each(request, chosen.select_related("older__canonical", "newer__canonical"), decide)
 
     @admin.action(description="Not a duplicate: dismiss", permissions=["review"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
-        self._each(request, chosen, lambda flag: review.dismiss(flag=flag, by=request.user))  # type: ignore[arg-type]
+        self._each(request, chosen, lambda flag, by: review.dismiss(flag=flag, by=by))
 
-    def _each(self, request: HttpRequest, chosen: Any, decide: Any) -> None:
+    def _each(
+        self, request: HttpRequest, chosen: Any, decide: Callable[[models.Flag, User], object]
+    ) -> None:
+        assert isinstance(request.user, User)
         done = 0
         for flag in chosen.order_by("pk"):
             try:
-                decide(flag)
+                decide(flag, request.user)
                 done += 1
             except (review.ReviewRefused, merging.MergeRefused) as error:
                 messages.error(request, f"{flag}: {error}")
@@ -57,7 +67,7 @@ class FlagAdmin(ReadOnly):
 @admin.register(models.Review)
 class ReviewAdmin(ReadOnly):
     list_display = ["flag", "verdict", "by", "reviewed_at", "undone_at"]
-    list_filter = ["verdict", "by"]
+    list_filter = ["verdict", ("by", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["flag", "by"]
 
 

@@ -5,11 +5,14 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.http import HttpRequest
+from django.utils import timezone
 
-from support import models, outbox
+from support import audit, models, outbox
+
+BEYOND_ROLES = ("is_superuser", "is_staff", "user_permissions", "last_login", "date_joined")
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnly(admin.ModelAdmin):
     """Rows that only the functions of the house may write."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -23,7 +26,7 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.User)
-class PersonAdmin(UserAdmin):  # type: ignore[type-arg]
+class PersonAdmin(UserAdmin):
     list_display = ["username", "display_name", "email", "is_active"]
     list_filter = ["groups", "is_active"]
     fieldsets = [
@@ -31,12 +34,26 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg]
         ("Portal", {"fields": ["display_name", "wants_mail"]}),
     ]
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What goes beyond the roles is for superusers to give."""
+        beyond = () if request.user.is_superuser else BEYOND_ROLES
+        return [*super().get_readonly_fields(request, obj), *beyond]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+            return False
+        return super().has_change_permission(request, obj)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        audit.record("person_changed", by=request.user, now=timezone.now(), person=obj.pk)  # type: ignore[arg-type]
+        return super().log_change(request, obj, message)
+
 
 @admin.register(models.Product)
-class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ProductAdmin(admin.ModelAdmin):
     list_display = ["name", "slug"]
     prepopulated_fields = {"slug": ["name"]}
 
@@ -50,7 +67,9 @@ class QuestionAdmin(ReadOnly):
     list_filter = ["product", "audience"]
     search_fields = ["title"]
     list_select_related = ["product", "asked_by", "canonical"]
-    fields = ["product", "title", "body", "audience", "asked_by", "asked_at", "version", "canonical"]
+    fields = [
+        "product", "title", "body", "audience", "asked_by", "asked_at", "version", "canonical"
+    ]  # fmt: skip
 
 
 @admin.register(models.Answer)
@@ -89,17 +108,18 @@ class OutboxAdmin(ReadOnly):
 
     @admin.action(description="Check again", permissions=["view"])
     def check_again(self, request: HttpRequest, chosen: Any) -> None:
-        count = outbox.retry_quarantined(question_ids=list(chosen.values_list("question", flat=True)))
+        ids = list(chosen.values_list("question", flat=True))
+        count = outbox.retry_quarantined(question_ids=ids)
         messages.success(request, f"{count} questions will be checked again.")
 
 
 @admin.register(models.MergeGrant)
-class MergeGrantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class MergeGrantAdmin(admin.ModelAdmin):
     list_display = ["agent", "product"]
 
 
 @admin.register(models.ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiTokenAdmin(admin.ModelAdmin):
     list_display = ["name", "user", "created_at", "expires_at"]
     exclude = ["digest"]
 

@@ -32,9 +32,16 @@ ROLES: dict[str, set[str]] = {
 }
 
 
+def may_administer(user: Any) -> bool:
+    """Whether this person may enter Django's admin: by the role, or as a superuser."""
+    if not user.is_active or not user.is_authenticated:
+        return False
+    return user.is_superuser or user.groups.filter(name=ADMIN).exists()
+
+
 def create_roles(**_: Any) -> None:
     """Create the groups, and give each what it lacks. Nothing that an admin added is taken away."""
-    from django.contrib.auth.models import Group, Permission
+    from django.contrib.auth.models import Group, Permission  # noqa: PLC0415 - before apps are ready
 
     known = {
         f"{app}.{codename}": pk

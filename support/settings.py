@@ -69,7 +69,7 @@ DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / 
 INSTALLED_APPS = [
     "support.apps.SupportConfig",
     "dedup.apps.DedupConfig",
-    "django.contrib.admin",
+    "support.apps.PortalAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",
