@@ -10,6 +10,7 @@ from support import local
 services: local.Services | None = None
 
 if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on busy cores wait for each other
     os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 50)
     os.environ.setdefault("HTTPS", "false")
     os.environ.setdefault("EMAIL_URL", "locmem")
