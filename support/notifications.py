@@ -149,7 +149,8 @@ def _send(notification: Notification, server: BaseEmailBackend) -> bool:
     else:
         subject, _, body = _render(notification).partition("\n")
         to = [recipient.email]
-        EmailMessage(subject.strip(), body.strip() + "\n", to=to, connection=server).send()
+        subject = " ".join(subject.split())  # a header is one line, whatever a title holds
+        EmailMessage(subject, body.strip() + "\n", to=to, connection=server).send()
         notification.status = Notification.Status.SENT
         notification.sent_at = timezone.now()
     notification.save(update_fields=["status", "sent_at"])
