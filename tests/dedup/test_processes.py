@@ -1,0 +1,267 @@
+"""Real workers on real services, killed where it hurts most."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from dedup import releases
+from dedup.management.demo import text
+from dedup.models import Flag, Score
+from support import asking, local, outbox
+from support.models import OutboxEntry, Question
+from tests import services
+from tests.factories import ProductFactory, UserFactory
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+PATIENCE = 120.0  # seconds until a test gives up; none waits this long when all is well
+
+
+def eventually(condition, *, what, patience=PATIENCE):
+    """Return what `condition` returns as soon as it is true."""
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
+        time.sleep(0.05)
+    return found
+
+
+class Workers:
+    """Workers as the demo starts them, on the test's own database."""
+
+    def __init__(self, folder, artifacts):
+        self.folder, self.running = folder, []
+        server = os.environ["DATABASE_URL"].rpartition("/")[0]
+        self.environ = os.environ | {
+            "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
+            "DEDUP_ARTIFACTS": str(artifacts),
+            "DEDUP_SWEEP_SECONDS": "1",
+            "DEDUP_SHORTLIST": "6",  # what is killed here are processes; the pairs are few
+        }
+
+    @property
+    def log(self):
+        return self.folder / "workers.log"
+
+    def start(self, queue="checks"):
+        words = ["celery", "-A", "support", "worker", "-Q", queue, "-c", "1"]
+        name = f"{queue}-{len(self.running)}@%h"
+        argv = [sys.executable, "-m", *words, "-n", name, "-l", "INFO"]
+        self.running.append(local.spawn(argv, log=self.log, env=self.environ))
+        return self.running[-1]
+
+    def kill_all(self):
+        for worker in self.running:
+            kill_with_children(worker)
+
+    def says(self, words):
+        return self.log.exists() and words in self.log.read_text(errors="replace")
+
+
+def kill_with_children(worker):
+    """As when the machine, or its memory, is gone: nobody of the group can say a word."""
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def children_of(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def valkey(monkeypatch):
+    """The session's broker, empty; it may be killed."""
+    assert services.services
+    server = services.services.valkey
+    if server is None:
+        pytest.skip("REDIS_URL names a broker that the tests may not kill")
+    outbox.app.control.purge()
+    monkeypatch.setattr(outbox, "_silent_until", 0.0)
+    yield server
+    if server.process.poll() is not None:
+        server.restart()
+    outbox.app.control.purge()
+
+
+@pytest.fixture
+def workers(transactional_db, tmp_path, settings):
+    """The shipped release, or the folder that ASKONCE_TEST_RELEASE names, is in service."""
+    shipped = settings.DEDUP_ARTIFACTS / settings.DEDUP_RELEASE
+    folder = Path(os.environ.get("ASKONCE_TEST_RELEASE", shipped))
+    settings.DEDUP_ARTIFACTS = folder.parent
+    releases.activate(release=releases.add(folder.name))
+    started = Workers(tmp_path, folder.parent)
+    yield started
+    started.kill_all()
+
+
+def ask(rows):
+    product, asker = ProductFactory(), UserFactory()
+    return [
+        asking.submit_question(
+            product=product, title=row["title"], body=row["body"], audience="public", by=asker
+        )
+        for row in rows
+    ]
+
+
+def hundred():
+    """Fifty short questions of the demo, each asked twice."""
+    return [row | {"body": ""} for row in text.seed()["questions"][:50] for _ in range(2)]
+
+
+def settled():
+    return OutboxEntry.objects.filter(settled_at__isnull=False).count()
+
+
+def held():
+    return OutboxEntry.objects.waiting().filter(token__isnull=False).count()
+
+
+def in_mid_batch():
+    return settled() and held()
+
+
+def end_leases():
+    """As if the lease's seconds had passed."""
+    OutboxEntry.objects.filter(token__isnull=False).update(leased_until=timezone.now())
+
+
+def assert_all_checked_once(number):
+    entries = OutboxEntry.objects.all()
+    assert (entries.count(), entries.unchecked().count()) == (number, 0)
+    for model in (Flag, Score):
+        pairs = [frozenset(pair) for pair in model.objects.values_list("older", "newer")]
+        assert pairs, f"{model.__name__}: without any, none could be doubled"
+        assert len(pairs) == len(set(pairs))
+
+
+def test_a_worker_killed_in_mid_batch_loses_and_doubles_nothing(valkey, workers):
+    ask(hundred())
+    first = workers.start()
+    eventually(in_mid_batch, what="a batch in progress")
+    kill_with_children(first)
+    assert settled() < 100
+    end_leases()
+
+    workers.start()
+
+    eventually(lambda: settled() == 100, what="all checked")
+    assert_all_checked_once(100)
+
+
+def test_a_worker_s_child_killed_in_mid_batch_loses_and_doubles_nothing(valkey, workers):
+    ask(hundred())
+    worker = workers.start()
+    eventually(in_mid_batch, what="a batch in progress")
+    (child,) = children_of(worker.pid)
+    os.kill(child, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{child}").exists(), what="the child is gone")
+    end_leases()
+
+    eventually(lambda: settled() == 100, what="all checked")
+    assert_all_checked_once(100)
+    assert worker.poll() is None
+
+
+def test_a_worker_that_is_told_to_stop_at_once_gives_its_batch_back(valkey, workers):
+    ask(hundred())
+    worker = workers.start()
+    eventually(in_mid_batch, what="a batch in progress")
+
+    worker.send_signal(signal.SIGQUIT)
+    worker.wait(30)
+
+    assert held() == 0
+    assert not OutboxEntry.objects.filter(is_suspect=True).exists()
+    assert outbox.has_waiting(timezone.now())
+
+
+def test_a_worker_that_is_told_to_stop_ends_its_batch_first(valkey, workers):
+    ask(hundred())
+    worker = workers.start()
+    eventually(in_mid_batch, what="a batch in progress")
+
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(60)
+
+    assert held() == 0
+    assert not OutboxEntry.objects.filter(is_suspect=True).exists()
+
+
+def test_a_broker_that_comes_back_empty_stops_nothing(valkey, workers):
+    worker = workers.start()
+    eventually(lambda: workers.says("ready."), what="a worker")
+    ask(hundred())
+    eventually(in_mid_batch, what="a batch in progress")
+    valkey.kill()
+    time.sleep(1)  # for how long it is away
+    valkey.restart()
+
+    eventually(lambda: settled() == 100, what="all checked")
+    assert_all_checked_once(100)
+    assert worker.poll() is None
+
+
+def test_bells_that_were_all_lost_are_rung_again_by_the_sweep(valkey, workers):
+    ask(hundred())
+    outbox.app.control.purge()
+    workers.start()
+
+    eventually(lambda: settled() == 100, what="all checked")
+    assert_all_checked_once(100)
+
+
+def test_without_a_broker_a_question_is_stored_within_a_second_and_still_checked(
+    valkey, workers, monkeypatch
+):
+    valkey.kill()
+    (first, second), took = text.seed()["questions"][:2], []
+    for row in (first, first, second):
+        begun = time.monotonic()
+        ask([row])
+        took.append(time.monotonic() - begun)
+    assert max(took) < 1, took
+
+    workers.start()
+
+    eventually(lambda: settled() == 3, what="all checked")
+    assert Question.objects.count() == 3
+    assert Flag.objects.count() >= 1
+    assert workers.says("No broker: checking what waits without one")
+
+
+def test_a_worker_started_without_a_broker_takes_bells_when_it_comes(valkey, workers):
+    valkey.kill()
+    workers.start()
+    eventually(lambda: workers.says("Cannot connect"), what="the worker misses its broker")
+    valkey.restart()
+    eventually(lambda: workers.says("ready."), what="the worker has its broker")
+
+    ask(text.seed()["questions"][:1])
+
+    eventually(lambda: settled() == 1, what="all checked")
+    assert not workers.says("checking what waits without one")
+
+
+def test_a_release_without_its_files_leaves_questions_waiting_until_it_is_mended(valkey, workers):
+    good = workers.environ["DEDUP_ARTIFACTS"]
+    workers.environ["DEDUP_ARTIFACTS"] = str(workers.folder)
+    ask(text.seed()["questions"][:1])
+    broken = workers.start()
+    eventually(lambda: workers.says("manifest.json cannot be read"), what="a refusal")
+    assert settled() == 0
+    assert set(OutboxEntry.objects.values_list("attempts", "quarantined_at")) == {(0, None)}
+    kill_with_children(broken)
+
+    workers.environ["DEDUP_ARTIFACTS"] = good
+    workers.start()
+
+    eventually(lambda: settled() == 1, what="all checked")
