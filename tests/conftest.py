@@ -12,6 +12,7 @@ from tests.fakes import FakeScorer
 settings.STORAGES["staticfiles"]["BACKEND"] = (
     "django.contrib.staticfiles.storage.StaticFilesStorage"
 )
+settings.WHITENOISE_AUTOREFRESH = True  # else each test client lists all of them first
 
 
 def _person(role, **fields):
