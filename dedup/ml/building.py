@@ -20,7 +20,7 @@ from dedup.ml.clusters import CALIBRATING, REPORTING, shortlisted, training_name
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
-from dedup.ml.measuring import Measured, measure_all
+from dedup.ml.measuring import Measured, Reported, measure_all
 from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
 from dedup.ml.thresholds import choose_threshold, measure
@@ -134,11 +134,12 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
     write_cross_encoder(trained, out / "cross-encoder")
     bi, cross = BiEncoder(out / "bi-encoder"), CrossEncoder(out / "cross-encoder")
     fitted = Measured.of(shortlisted(CALIBRATING, bi.embed).pairs, bi, cross)
-    held = Measured.of(shortlisted(REPORTING, bi.embed).pairs, bi, cross)
+    reported = Reported.of(bi, cross)
     weight, tried = choose_weight(data, bi, cross, fitted)
     calibration = calibrate(fitted, weight)
-    chosen = thresholds(calibration, fitted, held)
-    metrics = measure_all(data, bi, cross, calibration, chosen["flag"]["probability"])
+    chosen = thresholds(calibration, fitted, reported.measured)
+    flag = chosen["flag"]["probability"]
+    metrics = measure_all(data, bi, cross, calibration, flag, reported)
     log.info("metrics %s", json.dumps(metrics))
     raw = {
         "name": out.name,

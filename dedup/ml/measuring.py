@@ -10,7 +10,7 @@ import numpy as np
 
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
-from dedup.ml.clusters import REPORTING, Shortlisted, shortlisted
+from dedup.ml.clusters import REPORTING, shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
 from dedup.ml.evaluation import (
@@ -47,8 +47,27 @@ class Measured:
         return calibration.probabilities(self.logits, self.cosines)
 
 
+@dataclass(frozen=True)
+class Reported:
+    """The shortlists that a release is reported on, scored."""
+
+    differences: list[str]
+    measured: Measured
+
+    @classmethod
+    def of(cls, bi: BiEncoder, cross: CrossEncoder) -> "Reported":
+        """Runs both networks over the lines of business that nothing was fitted on."""
+        found = shortlisted(REPORTING, bi.embed)
+        return cls(found.differences, Measured.of(found.pairs, bi, cross))
+
+
 def measure_all(
-    data: Path, bi: BiEncoder, cross: CrossEncoder, calibration: Calibration, flag: float
+    data: Path,
+    bi: BiEncoder,
+    cross: CrossEncoder,
+    calibration: Calibration,
+    flag: float,
+    reported: Reported,
 ) -> dict[str, Any]:
     """Every figure that the manifest carries; nothing was fitted or chosen on these rows.
 
@@ -56,10 +75,8 @@ def measure_all(
     shortlisted pairs, where duplicates are rare; for sets that are half duplicates it is carried
     to their share first.
     """
-    held = shortlisted(REPORTING, bi.embed)
-    measured = Measured.of(held.pairs, bi, cross)
     return {
-        "shortlists": _shortlists(held, measured, calibration, flag),
+        "shortlists": _shortlists(reported, calibration, flag),
         "sets": {
             "qqp_dev": _pairs(labelled(data, "qqp_dev"), bi, cross, calibration),
             "english_se_pairs": _pairs(labelled(data, "english_se_pairs"), bi, cross, calibration),
@@ -71,12 +88,11 @@ def measure_all(
     }
 
 
-def _shortlists(
-    held: Shortlisted, measured: Measured, calibration: Calibration, flag: float
-) -> dict[str, Any]:
+def _shortlists(reported: Reported, calibration: Calibration, flag: float) -> dict[str, Any]:
+    measured = reported.measured
     p, labels = measured.probabilities(calibration), measured.labels
-    kinds = sorted(set(held.differences) - {""})
-    chosen = {kind: np.asarray([d == kind for d in held.differences]) for kind in kinds}
+    kinds = sorted(set(reported.differences) - {""})
+    chosen = {kind: np.asarray([d == kind for d in reported.differences]) for kind in kinds}
     return {
         "rows": len(p),
         "duplicates": int(labels.sum()),

@@ -16,7 +16,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         from dedup.ml.artifact import ArtifactRefused  # noqa: PLC0415
-        from dedup.ml.measuring import measure_all  # noqa: PLC0415 - loads torch
+        from dedup.ml.measuring import Reported, measure_all  # noqa: PLC0415 - loads torch
         from dedup.ml.release import open_release  # noqa: PLC0415 - loads torch
 
         try:
@@ -25,7 +25,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         found = measure_all(
             options["data"], scorer.bi, scorer.cross, scorer.calibration,
-            scorer.manifest.thresholds["flag"],
+            scorer.manifest.thresholds["flag"], Reported.of(scorer.bi, scorer.cross),
         )  # fmt: skip
         if options["json"]:
             self.stdout.write(json.dumps(found))
