@@ -86,6 +86,8 @@ def card(page: Page, base_url: str) -> None:
 def merge(page: Page, base_url: str) -> None:
     """The preview for the likeliest pair that waits."""
     card(page, base_url)
+    if not page.locator("input[name=canonical]:checked").count():
+        raise CommandError("No pair waits for review there: let the checks end first.")
     ids = [
         int(re.sub(r"\D", "", field.get_attribute("name") or ""))
         for field in page.locator("#decide input[name^=version-]").all()
@@ -162,6 +164,9 @@ class Command(BaseCommand):
                     ) as context:
                         page = context.new_page()
                         step(page, base_url)
+                        # As tall as the page: a bar that sticks to the bottom stays in its place.
+                        tall = page.evaluate("document.documentElement.scrollHeight")
+                        page.set_viewport_size(ViewportSize(width=width, height=tall))
                         file = out / f"{name}-{size}-{scheme}.png"
-                        page.screenshot(path=file, full_page=True)
+                        page.screenshot(path=file)
                         self.stdout.write(str(file))
