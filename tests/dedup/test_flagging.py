@@ -1,0 +1,255 @@
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from dedup import flagging, review
+from dedup.decision import ScoredCandidate
+from dedup.flagging import Findings
+from dedup.models import Flag, Score
+from dedup.texts import text_of
+from support import asking, merging, outbox
+from support.models import OutboxEntry
+from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now()
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.fixture
+def release():
+    return ReleaseFactory(is_active=True, threshold=0.8)
+
+
+@pytest.fixture
+def pair():
+    return QuestionFactory.create_batch(2)
+
+
+def found(question, *others, release, probability=0.95):
+    """What a check of `question` found, all others equally likely."""
+    texts = {other.pk: text_of(other) for other in others}
+    scored = [
+        ScoredCandidate(other.pk, other.root_id, texts[other.pk].hash, 3.0, 0.9, probability)
+        for other in others
+    ]
+    likely = [candidate for candidate in scored if candidate.probability >= release.threshold]
+    return Findings(text_of(question), texts, scored, likely, release)
+
+
+def check(question, *others, now=NOW, **given):
+    for row in (question, *others):
+        row.refresh_from_db()
+    flagging.write(found(question, *others, **given), now=now)
+
+
+def edit(question, title):
+    question.refresh_from_db()
+    return asking.edit_question(
+        question=question, title=title, body="", audience="public",
+        by=question.asked_by, seen=question.version, now=LATER,
+    )  # fmt: skip
+
+
+def status_of(pair):
+    return Flag.objects.get(older=pair[0], newer=pair[1]).status
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_likely_pair_is_flagged_once_older_before_newer_whichever_is_checked(
+    pair, release, newest_first
+):
+    older, newer = pair
+    for _ in range(2):
+        check(*(reversed(pair) if newest_first else pair), release=release)
+
+    flag = Flag.objects.get()
+    assert (flag.older, flag.newer, flag.status) == (older, newer, "open")
+    assert (flag.probability, flag.release) == (0.95, release)
+    assert (flag.older_hash, flag.newer_hash) == (text_of(older).hash, text_of(newer).hash)
+
+
+def test_all_scores_are_kept_with_their_release_also_of_what_is_not_flagged(pair, release):
+    check(*pair, release=release, probability=0.3)
+    check(*pair, release=release, probability=0.4)
+
+    score = Score.objects.get()
+    assert (score.older, score.newer, score.probability) == (*pair, 0.4)
+    assert score.release == release
+    assert not Flag.objects.exists()
+
+
+def test_an_open_flag_follows_the_newest_check(pair, release):
+    check(*pair, release=release, probability=0.85)
+    newer_release = ReleaseFactory(threshold=0.8)
+
+    check(*pair, release=newer_release, probability=0.9)
+
+    flag = Flag.objects.get()
+    assert (flag.probability, flag.release, flag.status) == (0.9, newer_release, "open")
+
+
+def test_an_open_flag_is_withdrawn_when_the_pair_is_scored_too_low_and_comes_back(pair, release):
+    check(*pair, release=release)
+    check(*pair, release=release, probability=0.5)
+    assert status_of(pair) == Flag.Status.WITHDRAWN
+
+    check(*pair, release=release)
+
+    assert status_of(pair) == Flag.Status.OPEN
+
+
+def test_an_open_flag_is_withdrawn_when_its_question_now_reads_otherwise(pair, release):
+    check(*pair, release=release)
+    edit(pair[1], "Something else")
+
+    check(pair[1], release=release)
+
+    assert status_of(pair) == Flag.Status.WITHDRAWN
+
+
+def test_a_pair_that_was_not_scored_this_time_stays_flagged(pair, release):
+    check(*pair, release=release)
+
+    check(pair[1], QuestionFactory(), release=release)
+
+    assert status_of(pair) == Flag.Status.OPEN
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_dismissed_pair_is_asked_again_only_when_one_of_its_texts_changed(
+    pair, release, agent, which
+):
+    check(*pair, release=release)
+    said = review.dismiss(flag=Flag.objects.get(), by=agent)
+    check(*pair, release=release)
+    check(*pair, release=ReleaseFactory(threshold=0.1), probability=0.99)
+    assert status_of(pair) == Flag.Status.DISMISSED
+
+    edit(pair[which], "Said otherwise")
+    check(*pair, release=release)
+
+    assert status_of(pair) == Flag.Status.OPEN
+    assert review.earlier(Flag.objects.get()) == [said]
+
+
+def test_a_confirmed_pair_is_never_asked_again(pair, release, agent):
+    check(*pair, release=release)
+    review.confirm(flag=Flag.objects.get(), canonical=pair[0], by=agent)
+
+    edit(pair[1], "Said otherwise")
+    check(*pair, release=release)
+
+    assert status_of(pair) == Flag.Status.CONFIRMED
+
+
+def test_a_check_of_an_older_text_does_not_overrule_who_read_the_newer(pair, release, agent):
+    one, other = pair
+    check(one, other, release=release)
+    stale = found(one, other, release=release)
+    edit(other, "Said otherwise")
+    review.dismiss(flag=Flag.objects.get(), by=agent)
+
+    flagging.write(stale, now=LATER)
+
+    assert status_of(pair) == Flag.Status.DISMISSED
+
+
+def test_a_check_of_an_older_text_does_not_withdraw_a_flag_on_the_newer(pair, release):
+    one, other = pair
+    stale = found(one, other, release=release, probability=0.1)
+    edit(other, "Said otherwise")
+    check(other, one, release=release)
+
+    flagging.write(stale, now=LATER)
+
+    assert status_of(pair) == Flag.Status.OPEN
+
+
+def test_a_pair_that_was_merged_and_parted_is_not_flagged_until_a_text_changes(
+    pair, release, admin
+):
+    edge = merging.merge(duplicate=pair[1], canonical=pair[0], by=admin, now=NOW)
+    merging.unmerge(merge=edge, by=admin, now=NOW + timedelta(minutes=10))
+    check(*pair, release=release)
+    assert not Flag.objects.exists()
+
+    edit(pair[0], "Said otherwise")
+    check(*pair, release=release)
+
+    assert status_of(pair) == Flag.Status.OPEN
+
+
+def test_a_merge_that_was_a_slip_keeps_no_pair_from_being_flagged(pair, release, admin):
+    edge = merging.merge(duplicate=pair[1], canonical=pair[0], by=admin, now=NOW)
+    merging.unmerge(merge=edge, by=admin, now=NOW + timedelta(seconds=20))
+
+    check(*pair, release=release)
+
+    assert status_of(pair) == Flag.Status.OPEN
+
+
+def test_a_flag_that_a_check_opens_again_is_not_a_dispute_any_more(pair, release, admin):
+    merging.merge(duplicate=pair[1], canonical=pair[0], by=admin)
+    flag = review.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
+    review.dismiss(flag=flag, by=admin)
+    edit(pair[1], "Said otherwise")
+
+    check(*pair, release=release)
+
+    flag.refresh_from_db()
+    assert (flag.status, flag.disputed_at, flag.dispute) == ("open", None, "")
+
+
+def test_a_dispute_is_not_withdrawn_by_a_check(pair, release, admin):
+    merging.merge(duplicate=pair[1], canonical=pair[0], by=admin)
+    review.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
+    edit(pair[1], "Said otherwise")
+
+    check(pair[1], release=release)
+
+    assert status_of(pair) == Flag.Status.OPEN
+
+
+def test_a_claim_that_was_lost_writes_neither_score_nor_flag(pair, release):
+    OutboxEntry.objects.create(question=pair[1])
+    (claim,) = outbox.claim(limit=1, now=NOW)
+    stale = found(pair[1], pair[0], release=release)
+    edit(pair[1], "Said otherwise")
+
+    with pytest.raises(outbox.ClaimLost), outbox.settling(claim):
+        flagging.write(stale, now=LATER)
+
+    assert not Flag.objects.exists()
+    assert not Score.objects.exists()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_database_refuses_a_second_flag_for_a_pair(pair, release, turned):
+    older, newer = pair
+    FlagFactory(older=older, newer=newer, release=release)
+    ends = {"older": newer, "newer": older} if turned else {"older": older, "newer": newer}
+
+    with pytest.raises(IntegrityError, match="flag_once_per_pair"), transaction.atomic():
+        FlagFactory(release=release, **ends)
+
+
+def test_the_database_refuses_a_flag_of_a_question_with_itself(pair, release):
+    with pytest.raises(IntegrityError, match="flag_joins_two_questions"), transaction.atomic():
+        FlagFactory(older=pair[0], newer=pair[0], release=release)
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_findings_are_written_in_as_many_queries_however_many_there_are(
+    size, release, django_assert_max_num_queries
+):
+    question, others = QuestionFactory(), QuestionFactory.create_batch(size)
+    findings = found(question, *others, release=release, probability=0.5)
+
+    with django_assert_max_num_queries(4):
+        flagging.write(findings, now=NOW)
+
+    assert Score.objects.count() == size
