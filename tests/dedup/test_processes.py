@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from dedup import releases
+from dedup.management import diagnosis
 from dedup.management.demo import text
 from dedup.models import Flag, Score
 from support import asking, local, outbox
@@ -265,3 +266,12 @@ def test_a_release_without_its_files_leaves_questions_waiting_until_it_is_mended
     workers.start()
 
     eventually(lambda: settled() == 1, what="all checked")
+
+
+def test_the_doctor_sees_which_workers_answer(valkey, workers):
+    workers.start("checks")
+    eventually(lambda: workers.says("ready."), what="a worker")
+
+    states = {found.name: found.state for found in diagnosis._workers()}
+
+    assert states == {"workers: checks": "good", "workers: interactive": "broken"}

@@ -1,0 +1,228 @@
+"""What is there, what is missing, and the command that repairs it: `manage.py doctor`."""
+
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import redis
+from django.conf import settings
+from django.core.checks import run_checks
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from dedup import releases
+from dedup.ml.artifact import ArtifactRefused
+from dedup.models import Release
+from support import outbox
+from support.models import OutboxEntry
+
+GOOD, NOTE, BROKEN, UNKNOWN = "good", "note", "broken", "unknown"
+LATE_SECONDS = 60.0  # what waits longer than this has nobody who checks it
+PING_SECONDS = 2.0
+QUEUES = ("checks", "interactive")
+INSTALL = "python3.11 -m venv .venv && .venv/bin/pip install -e ."
+START_ALL = "python manage.py demo"
+FAST = {"amx_bf16": "amx", "amx_tile": "amx", "avx512_bf16": "avx512_bf16"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `repair` is a command, where one is needed."""
+
+    name: str
+    state: str
+    detail: str
+    repair: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; what cannot be known without something broken is unknown."""
+    found = [*_python(), *_packages(), *_settings(), *_database()]
+    has_rows = not any(f.name in {"database", "migrations"} and f.state == BROKEN for f in found)
+    found += _redis()
+    has_broker = found[-1].state == GOOD
+    found += (
+        _workers() if has_broker else [Finding("workers", UNKNOWN, "there is no broker to ask")]
+    )
+    for name, look in ROWS.items():
+        if has_rows:
+            found += look()
+        else:
+            found.append(Finding(name, UNKNOWN, "there is no database to ask"))
+    return [*found, *_processor()]
+
+
+def is_healthy(found: list[Finding]) -> bool:
+    """Whether nothing has to be repaired."""
+    return all(finding.state != BROKEN for finding in found)
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    fits = sys.version_info[:2] == (3, 11)
+    yield Finding("python", GOOD if fits else BROKEN, version, "" if fits else INSTALL)
+
+
+def _packages() -> Iterator[Finding]:
+    try:
+        wanted = metadata.requires("askonce") or []
+    except metadata.PackageNotFoundError:
+        yield Finding("packages", BROKEN, "the project is not installed", INSTALL)
+        return
+    pinned = [re.match(r"([\w.-]+)(?:\[[^]]*\])?==([\w.]+)$", line) for line in wanted]
+    wrong = [_wrong(match[1], match[2]) for match in pinned if match]
+    if missing := [said for said in wrong if said]:
+        yield Finding("packages", BROKEN, "; ".join(missing), INSTALL)
+    else:
+        yield Finding("packages", GOOD, f"{len(wrong)} as pinned")
+
+
+def _wrong(name: str, version: str) -> str:
+    try:
+        installed = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return f"{name} is missing"
+    return "" if installed.partition("+")[0] == version else f"{name} is {installed}, not {version}"
+
+
+def _settings() -> Iterator[Finding]:
+    unsafe = [message for message in run_checks(include_deployment_checks=True) if message.level]
+    wrong = sorted({f"{message.id}: {message.msg}" for message in unsafe if message.level >= 30})
+    repair = "python manage.py check --deploy"
+    if not wrong:
+        yield Finding("settings", GOOD, "safe where strangers can reach them")
+    elif settings.DEMO and not any(message.level >= 40 for message in unsafe):
+        yield Finding(
+            "settings", NOTE, f"a demo's, not for strangers: {len(wrong)} warnings", repair
+        )
+    else:
+        yield Finding("settings", BROKEN, "; ".join(wrong), repair)
+
+
+def _database() -> Iterator[Finding]:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW server_version")
+            version = cursor.fetchone()[0]
+            cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+            vector = cursor.fetchone()
+        plan = MigrationExecutor(connection)
+        behind = plan.migration_plan(plan.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        detail = f"does not answer: {type(error).__name__}"
+        yield Finding("database", BROKEN, detail, f"set DATABASE_URL, or: {START_ALL}")
+        return
+    yield Finding("database", GOOD, f"PostgreSQL {version}")
+    migrate = "python manage.py migrate"
+    if vector:
+        yield Finding("pgvector", GOOD, vector[0])
+    else:
+        yield Finding("pgvector", BROKEN, "the extension vector is not there", migrate)
+    if behind:
+        yield Finding("migrations", BROKEN, f"{len(behind)} are not applied", migrate)
+    else:
+        yield Finding("migrations", GOOD, "all applied")
+
+
+def _redis() -> list[Finding]:
+    limits = {"socket_timeout": PING_SECONDS, "socket_connect_timeout": PING_SECONDS}
+    try:
+        version = redis.Redis.from_url(settings.REDIS_URL, **limits).info("server")["redis_version"]
+    except (redis.RedisError, OSError, ValueError) as error:
+        detail = f"does not answer ({type(error).__name__}): checks come late, suggestions by words"
+        return [Finding("redis", BROKEN, detail, f"set REDIS_URL, or: {START_ALL}")]
+    return [Finding("redis", GOOD, version)]
+
+
+def _workers() -> Iterator[Finding]:
+    answers = outbox.app.control.inspect(timeout=PING_SECONDS).active_queues() or {}
+    served = {queue["name"] for queues in answers.values() for queue in queues}
+    for queue in QUEUES:
+        name = f"workers: {queue}"
+        if queue in served:
+            serving = sorted(
+                worker for worker, queues in answers.items() if queue in {q["name"] for q in queues}
+            )
+            yield Finding(name, GOOD, ", ".join(serving))
+        else:
+            repair = f"celery -A support worker -Q {queue} -c 1 -n {queue}@%h"
+            yield Finding(name, BROKEN, "none answers", repair)
+
+
+def _release() -> Iterator[Finding]:
+    activate = f"python manage.py activate_release {settings.DEDUP_RELEASE}"
+    try:
+        release = releases.active()
+    except releases.NoRelease:
+        yield Finding("release", BROKEN, "none is in service: nothing is checked", activate)
+        return
+    back = "python manage.py activate_release --back" if release.previous else activate
+    try:
+        releases.prove_files(release)
+    except ArtifactRefused as error:
+        yield Finding("release", BROKEN, f"{release}: {error}", back)
+        return
+    yield Finding(
+        "release", GOOD, f"{release}, files as they were, threshold {release.threshold:.3f}"
+    )
+    yield _golden(release, back)
+
+
+def _golden(release: Release, repair: str) -> Finding:
+    try:
+        from dedup.ml.release import open_release  # noqa: PLC0415 - torch may be what is missing
+
+        scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
+    except ImportError as error:
+        return Finding("golden pairs", BROKEN, str(error), INSTALL)
+    except ArtifactRefused as error:
+        return Finding("golden pairs", BROKEN, f"{release}: {error}", repair)
+    number = len(scorer.manifest.raw["golden"])
+    return Finding("golden pairs", GOOD, f"{number} come out as written")
+
+
+def _waiting() -> Iterator[Finding]:
+    waiting, behind = OutboxEntry.objects.waiting().count(), outbox.seconds_behind(timezone.now())
+    if behind > LATE_SECONDS:
+        detail = f"{waiting} questions, the oldest for {behind:.0f} s"
+        yield Finding("waiting", BROKEN, detail, "python manage.py check_waiting")
+    else:
+        yield Finding("waiting", GOOD, f"{waiting} questions")
+
+
+def _quarantined() -> Iterator[Finding]:
+    number = OutboxEntry.objects.quarantined().count()
+    if number:
+        detail = f"{number} questions could not be checked: nobody knows their duplicates"
+        yield Finding("quarantine", BROKEN, detail, "python manage.py recheck --quarantined")
+    else:
+        yield Finding("quarantine", GOOD, "empty")
+
+
+def _processor() -> Iterator[Finding]:
+    try:
+        import torch  # noqa: PLC0415 - it may be what is missing
+
+        from dedup.ml.packing import fastest_dtype  # noqa: PLC0415 - loads torch
+    except ImportError as error:
+        yield Finding("processor", UNKNOWN, str(error))
+        return
+    has = torch.cpu.get_capabilities()
+    how = next((said for flag, said in FAST.items() if has.get(flag)), "")
+    if fastest_dtype() == torch.bfloat16:
+        yield Finding("processor", GOOD, f"bf16 by {how}")
+    else:
+        yield Finding(
+            "processor", NOTE, "fp32: it has neither AMX nor AVX-512 bf16; checks take longer"
+        )
+
+
+ROWS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "release": _release,
+    "waiting": _waiting,
+    "quarantine": _quarantined,
+}
