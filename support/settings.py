@@ -151,6 +151,7 @@ CACHES = {
 CELERY_BROKER_URL = REDIS_URL
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]  # what we have words in; another would show in half of a page only
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
