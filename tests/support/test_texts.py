@@ -1,0 +1,94 @@
+from datetime import timedelta
+
+import pytest
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from support.templatetags.texts import after, beginning, highlight, markdown, percent, when
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[click](javascript:alert(1))",
+        "[click](data:text/html;base64,PHNjcmlwdD4=)",
+        "![a picture](https://example.com/track.gif)",
+        '<a href="https://example.com" style="position:fixed">x</a>',
+        "```\n</code></pre><script>alert(1)</script>\n```",
+    ],
+)
+def test_whatever_somebody_writes_nothing_of_it_runs_or_is_fetched(text):
+    shown = markdown(text)
+
+    for tag in ("<script", "<img", "<a style", "<iframe", "<style"):
+        assert tag not in shown
+    for address in ("javascript:", "data:"):
+        assert f'href="{address}' not in shown
+
+
+def test_markdown_is_rendered_and_its_links_are_not_vouched_for():
+    shown = markdown("Press **Save**, see [there](https://example.com/a?b=1&c=2)")
+
+    assert "<strong>Save</strong>" in shown
+    assert 'href="https://example.com/a?b=1&amp;c=2" rel="nofollow noopener ugc"' in shown
+
+
+def test_a_beginning_is_plain_short_and_still_harmless():
+    assert beginning("Open **it**.\n\n- then <b>close</b>") == (
+        "Open it. then &lt;b&gt;close&lt;/b&gt;"
+    )
+    assert len(beginning("word " * 200, 100)) <= 100
+    assert beginning("").strip() == ""
+
+
+def test_the_words_of_a_search_are_marked_whatever_their_case():
+    assert highlight("Where is the Switch?", "switch in") == ("Where is the <mark>Switch</mark>?")
+    assert highlight("Switches", "switch") == "<mark>Switch</mark>es"
+
+
+@pytest.mark.parametrize("query", ["", "a b", "(((", "\\", "a.*b"])
+def test_a_search_without_words_marks_nothing_and_breaks_nothing(query):
+    assert highlight("Where is (((it?", query) == "Where is (((it?"
+
+
+def test_marking_leaves_a_title_as_inert_as_it_was():
+    shown = highlight("<script>alert('switch')</script>", "script switch")
+
+    assert "<script" not in shown
+    assert "&lt;<mark>script</mark>&gt;" in shown
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.934, "93 %"), (0.9999, "99 %"), (0.0001, "1 %"), (1.0, "99 %")]
+)
+def test_a_probability_is_never_rounded_to_certainty(share, words):
+    assert percent(share) == words
+
+
+def test_a_time_says_how_long_ago_and_exactly_when():
+    moment = timezone.now() - timedelta(days=3, hours=5)
+
+    assert ">3\xa0days ago</time>" in when(moment)
+    assert f'datetime="{moment:%Y-%m-%dT%H:%M:%S}+00:00"' in when(moment)
+    assert ">just now</time>" in when(timezone.now())
+
+
+@pytest.mark.parametrize(
+    ("tags", "rest"), [("undo-12 info", "12"), ("info undo-12", "12"), ("info", ""), ("", "")]
+)
+def test_the_number_in_a_message_s_tags_is_found(tags, rest):
+    assert after(tags, "undo-") == rest
+
+
+@pytest.mark.parametrize("name", ["500.html", "403_csrf.html"])
+def test_pages_of_last_resort_need_neither_request_nor_database(name):
+    assert "</html>" in render_to_string(name)
+
+
+def test_a_refusal_says_what_was_wrong():
+    shown = render_to_string("refusal.html", {"status": 413, "detail": "At most 9 <bytes>."})
+
+    assert "413" in shown
+    assert "At most 9 &lt;bytes&gt;." in shown
