@@ -85,9 +85,11 @@ def card(page: Page, base_url: str) -> None:
 
 def merge(page: Page, base_url: str) -> None:
     """The preview for the likeliest pair that waits."""
-    card(page, base_url)
-    if not page.locator("input[name=canonical]:checked").count():
+    queue(page, base_url)
+    pairs = page.locator("a[data-row]")
+    if not pairs.count():
         raise CommandError("No pair waits for review there: let the checks end first.")
+    page.goto(f"{base_url}{pairs.first.get_attribute('href')}")
     ids = [
         int(re.sub(r"\D", "", field.get_attribute("name") or ""))
         for field in page.locator("#decide input[name^=version-]").all()
