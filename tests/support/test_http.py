@@ -1,0 +1,146 @@
+import pytest
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.test import Client
+
+from support import permissions
+from support.models import User
+from tests.factories import QuestionFactory
+
+pytestmark = pytest.mark.django_db
+PAGES = ["/", "/api/v1/questions/"]
+
+
+def refusing(monkeypatch, error):
+    """Both kinds of pages raise `error` in the midst of their view."""
+
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("support.models.Question.objects.visible_to", fail)
+
+
+@pytest.fixture
+def client(client, customer):
+    client.force_login(customer)
+    client.raise_request_exception = False
+    return client
+
+
+def is_page(answer):
+    return answer["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
+@pytest.mark.parametrize("path", PAGES)
+def test_without_its_database_the_site_asks_for_patience(client, monkeypatch, error, path):
+    refusing(monkeypatch, error)
+
+    answer = client.get(path)
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert is_page(answer) or answer.json()["code"] == "unavailable"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_database_that_is_away_before_any_view_is_no_failure_either(client, monkeypatch, path):
+    """The session is read, or saved, outside the views."""
+
+    def gone(*_):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("django_htmx.middleware.HtmxMiddleware.__call__", gone)
+
+    answer = Client(raise_request_exception=False).get(path)
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_failure_says_nothing_of_itself(client, monkeypatch, path):
+    refusing(monkeypatch, RuntimeError("a secret of the code"))
+
+    answer = client.get(path)
+
+    assert answer.status_code == 500
+    assert "a secret of the code" not in answer.content.decode()
+    assert is_page(answer) or answer.json()["code"] == "failed"
+
+
+@pytest.mark.parametrize("path", ["/nothing/", "/api/nothing/"])
+def test_what_is_not_there_is_told_in_the_readers_form(client, path):
+    answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert is_page(answer) or answer["Content-Type"] == "application/problem+json"
+    assert is_page(answer) is not path.startswith("/api/")
+
+
+@pytest.mark.parametrize(
+    "path", ["/%00", "/?q=%00", "/questions/%00/", "/accounts/login/?next=%00"]
+)
+def test_a_nul_in_an_address_is_a_bad_request(client, path):
+    answer = client.get(path)
+
+    assert answer.status_code == 400
+    assert is_page(answer)
+
+
+@pytest.mark.parametrize("path", ["/ask/", "/api/v1/questions/", "/accounts/login/", "/admin/"])
+def test_a_request_over_256_kb_is_refused_before_it_is_read(client, path):
+    body = b"x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+
+    answer = client.post(path, body, content_type="application/x-www-form-urlencoded")
+
+    assert answer.status_code == 413
+    assert is_page(answer) is not path.startswith("/api/")
+
+
+def test_a_request_that_turns_out_too_large_is_refused_too(client, monkeypatch):
+    refusing(monkeypatch, RequestDataTooBig())
+
+    assert client.get("/").status_code == 413
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_another_host_is_a_bad_request(path):
+    answer = Client(headers={"host": "example.org"}).get(path)
+
+    assert answer.status_code == 400
+    assert is_page(answer) or answer.json()["code"] == "bad_request"
+
+
+def test_the_log_has_paths_and_no_searches(client, caplog):
+    client.get("/?q=something+private")
+
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    assert {"request_started", "request_finished"} <= {line["event"] for line in lines}
+    assert "GET /" in {line.get("request") for line in lines}
+    assert "private" not in str(lines)
+    assert "127.0.0.1" not in str(lines)
+
+
+def test_an_error_and_its_log_lines_have_one_request_id(client, caplog):
+    answer = client.get("/api/v1/questions/1/")
+
+    ids = {record.msg["request_id"] for record in caplog.records if isinstance(record.msg, dict)}
+    assert ids == {answer.json()["request_id"]}
+
+
+def test_who_signs_up_is_a_customer():
+    client = Client()
+    given = {
+        "username": "new", "email": "new@example.com",
+        "password1": "correct horse battery", "password2": "correct horse battery",
+    }  # fmt: skip
+
+    answer = client.post("/accounts/signup/", given)
+
+    person = User.objects.get(username="new")
+    assert answer.status_code == 302
+    assert [group.name for group in person.groups.all()] == [permissions.CUSTOMER]
+    assert not person.is_staff
+    hidden = QuestionFactory(audience="private")
+    assert client.get(f"/questions/{hidden.pk}/").status_code == 404
+    assert client.get("/mine/").status_code == 200
