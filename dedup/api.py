@@ -13,7 +13,6 @@ from rest_framework.views import APIView
 
 from dedup import review, suggesting
 from dedup.models import Flag, Release, Review
-from support import merging
 from support.api import (
     Conflict,
     Idempotent,
@@ -219,7 +218,7 @@ class MergeViewSet(
         given = self.get_serializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
-        edge = merging.merge(
+        edge = review.merge(
             duplicate=data["duplicate"],
             canonical=data["canonical"],
             by=person(request),

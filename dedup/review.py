@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from dedup import flagging, releases
+from dedup import flagging
 from dedup.models import Flag, FlagQuerySet, Release, Review
 from dedup.texts import text_of
 from support import audit, merging
@@ -47,6 +47,12 @@ class NotMerged(ReviewRefused):
     """The question is not merged into another, so there is nothing to dispute."""
 
     code = "not_merged"
+
+
+class NotReviewable(ReviewRefused):
+    """There has never been a release, and a flag needs one."""
+
+    code = "not_reviewable"
 
 
 class NotOfPair(ReviewRefused):
@@ -255,7 +261,7 @@ def _forget(edge: Merge, *, now: datetime) -> None:
 def dispute(*, question: Question, by: User, reason: str, now: datetime | None = None) -> Flag:
     """Let the asker of a merged question say "mine is different": the pair is reviewed again.
 
-    Raises NotMerged, NotYours, and NoRelease where there has never been a release.
+    Raises NotMerged, NotYours, NotReviewable.
     """
     now = now or timezone.now()
     threads = merging.lock_threads(question.pk)
@@ -283,7 +289,8 @@ def disputed_edge(flag: Flag) -> Merge | None:
     if flag.disputed_at is None:
         return None
     pair = _edge(flag.older_id, flag.newer_id)
-    return Merge.objects.in_force().filter(pair).first()
+    edges = Merge.objects.in_force().select_related("duplicate", "canonical")
+    return edges.filter(pair).first()
 
 
 def is_marked(one: Question, other: Question) -> bool:
@@ -321,7 +328,7 @@ def _release(edge: Merge) -> Release:
     known = Release.objects.order_by("-is_active", "-pk")
     release = known.filter(name=edge.release).first() or known.first()
     if release is None:
-        raise releases.NoRelease("Nothing can be reviewed before there is a release.")
+        raise NotReviewable("Nothing can be reviewed before there is a release.")
     return release
 
 

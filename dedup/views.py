@@ -188,7 +188,8 @@ def _show_card(
         "faster": faster,
         "reviews": flag.reviews.select_related("by").order_by("-pk"),
         "same_readers": one.has_same_readers_as(other),
-        "merges_at_once": request.user.may_merge(one.product_id, other.product_id),
+        "merges_at_once": merging.may_merge(request.user, one, other),
+        "is_marked": is_open and one.pk != other.pk and review.is_marked(one, other),
         "band": _band(flag),
         "next": following,
         "previous": preceding,
@@ -232,13 +233,14 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
     """Take the reviewer's decision and show the next card; a lost race is a 409 with who won."""
     flag = get_object_or_404(Flag, pk=pk)
     verdict = request.POST.get("verdict", "")
+    shown = {pk for question in (flag.older, flag.newer) for pk in (question.pk, question.root_id)}
+    seen = _seen(request, *shown)
     try:
         if verdict == Review.Verdict.CONFIRMED:
             chosen = get_object_or_404(Question, pk=_number(request.POST.get("canonical")))
-            seen = _seen(request, flag.older.root_id, flag.newer.root_id)
             said = review.confirm(flag=flag, canonical=chosen, by=request.user, seen=seen)
         elif verdict == Review.Verdict.DISMISSED:
-            said = review.dismiss(flag=flag, by=request.user)
+            said = review.dismiss(flag=flag, by=request.user, seen=seen)
         elif verdict == Review.Verdict.SKIPPED:
             said = review.skip(flag=flag, by=request.user)
         else:
@@ -246,7 +248,7 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
     except review.FlagClosed as error:
         said_first = _("Somebody was faster: this pair has been decided already.")
         return _show_card(request, error.flag, status=409, conflict=said_first, faster=error.last)
-    except merging.MergeRefused as error:
+    except (review.ReviewRefused, merging.MergeRefused) as error:
         return _show_card(request, flag, status=409, conflict=str(error))
     messages.info(request, f"{said.get_verdict_display()}.", extra_tags=f"undo-{said.pk}")
     return redirect("review_next")
@@ -278,10 +280,11 @@ def undo(request: HtmxRequest, pk: int) -> HttpResponse:
 @require_GET
 @reviewers_only
 def to_merge(request: HtmxRequest) -> HttpResponse:
-    """Pairs that agents confirmed and that wait for somebody who may merge."""
+    """What agents said of pairs, waiting for somebody who may merge or take a merge back."""
     page = Paginator(Flag.objects.to_merge(), 20).get_page(request.GET.get("page"))
     rows = [(flag, *_direction(flag)) for flag in page]
-    return render(request, "dedup/to_merge.html", {"page": page, "rows": rows})
+    wrong = [(flag, review.disputed_edge(flag)) for flag in Flag.objects.to_unmerge()[:20]]
+    return render(request, "dedup/to_merge.html", {"page": page, "rows": rows, "to_unmerge": wrong})
 
 
 def _direction(flag: Flag) -> tuple[Question, Question]:
@@ -304,7 +307,7 @@ def merge(request: HtmxRequest, duplicate_pk: int, canonical_pk: int) -> HttpRes
         never_seen = {duplicate.pk: 0, canonical.pk: 0}
         seen = never_seen | _seen(request, duplicate.pk, canonical.pk)
         try:
-            merging.merge(
+            review.merge(
                 duplicate=duplicate, canonical=canonical, by=request.user, seen=seen,
                 reason=request.POST.get("reason", "")[:500],
             )  # fmt: skip
