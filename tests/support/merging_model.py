@@ -92,10 +92,6 @@ class World:
         edge = self.edge_above(duplicate)
         return edge if edge is not None and self.edges[edge].canonical == canonical else None
 
-    def case(self, one, other):
-        pair = frozenset((one, other))
-        return self.cases.setdefault(pair, Case(versions=self.versions_of(pair)))
-
     def versions_of(self, pair):
         return tuple(self.versions[pk] for pk in sorted(pair))
 
@@ -116,11 +112,19 @@ class World:
         return bool(ends) and all(edit <= max(ends) for edit in edits)
 
     def check(self, one, other):
-        """A check found the pair likely."""
+        """A check of `one` found the pair likely, and nothing else."""
         pair = frozenset((one, other))
+        self._flag(pair)
+        for known, case in self.cases.items():
+            read = dict(zip(sorted(known), case.versions, strict=True))
+            is_old = known != pair and read.get(one, self.versions[one]) != self.versions[one]
+            if is_old and case.status == "open" and not case.is_disputed:
+                case.status = "withdrawn"
+
+    def _flag(self, pair):
         if pair not in self.cases:
             if not self.was_parted(pair):
-                self.case(one, other)
+                self.cases[pair] = Case(versions=self.versions_of(pair))
             return
         case, versions = self.cases[pair], self.versions_of(pair)
         if case.status == "confirmed" or (case.status, case.versions) == ("dismissed", versions):
