@@ -7,11 +7,16 @@ import json
 import math
 from typing import Any, NoReturn
 
+from django.conf import settings
+from django.utils import timezone
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.parsers import JSONParser
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 
+from support import quota
 from support.models import ApiToken, User
 from support.models.token import digest
 
@@ -35,6 +40,22 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return self.keyword
+
+
+class WritesQuota(BaseThrottle):
+    """So many writes a minute for each person, whatever address they come from."""
+
+    seconds_left = 0
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        if request.method in SAFE_METHODS or not request.user.is_authenticated:
+            return True
+        allowed = quota.Quota("api_writes", settings.API_WRITES_PER_MINUTE, seconds=60)
+        self.seconds_left = quota.spend(allowed, spender=str(request.user.pk), now=timezone.now())
+        return not self.seconds_left
+
+    def wait(self) -> float:
+        return self.seconds_left
 
 
 class StrictJSONParser(JSONParser):

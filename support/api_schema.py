@@ -49,6 +49,7 @@ REFUSALS = {
     "409": "Something else is true by now; the code says what.",
     "413": "The request is larger than 256 kB.",
     "415": "Only application/json is read.",
+    "429": "Too many writes; Retry-After says in how many seconds there are more.",
 }
 
 
@@ -67,7 +68,7 @@ def add_problems(result: Any, **_: Any) -> Any:
         for method, operation in operations.items():
             given = {"400", "401", "403"} | ({"404"} if "{" in path else set())
             if method != "get":
-                given |= {"413", "415"}
+                given |= {"413", "415", "429"}
             if method != "get" and not operation.pop(SAVES_NOTHING, False):
                 given.add("409")
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)

@@ -190,6 +190,7 @@ ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.http.AccountAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = False
+ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_COUNT  # limits on logins are by address
 
 # --- Mail -------------------------------------------------------------------------------------
 
@@ -205,12 +206,14 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
 
 # --- API --------------------------------------------------------------------------------------
 
+API_WRITES_PER_MINUTE = int(_number("API_WRITES_PER_MINUTE", 600))  # of one person
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "support.api_requests.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["support.api_requests.WritesQuota"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["support.api_requests.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -6,6 +6,7 @@ from support.models.notification import Notification
 from support.models.outbox import OutboxEntry
 from support.models.participation import AnswerVote, Subscription, Vote
 from support.models.question import Acceptance, Answer, Product, Question
+from support.models.quota import Usage
 from support.models.token import ApiToken, IdempotencyRecord
 from support.models.user import MergeGrant, User
 
@@ -23,6 +24,7 @@ __all__ = [
     "Product",
     "Question",
     "Subscription",
+    "Usage",
     "User",
     "Vote",
 ]
