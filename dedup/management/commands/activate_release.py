@@ -1,6 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from dedup import releases
@@ -13,8 +14,10 @@ class Command(BaseCommand):
     help = "Prove a release on its golden pairs and put it into service, or roll back."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        chosen = parser.add_mutually_exclusive_group(required=True)
-        chosen.add_argument("name", nargs="?", help="a folder among the artifacts")
+        chosen = parser.add_mutually_exclusive_group()
+        chosen.add_argument(
+            "name", nargs="?", default=settings.DEDUP_RELEASE, help="a folder among the artifacts"
+        )
         chosen.add_argument("--back", action="store_true", help="the one that was replaced")
         parser.add_argument(
             "--if-none", action="store_true", help="only where none is active that can be used"
