@@ -4,7 +4,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -138,7 +138,9 @@ def mine(request: HtmxRequest) -> HttpResponse:
     standing = readable(request).filter(pk=OuterRef("canonical"))
     asked = readable(request).filter(asked_by=request.user).with_answered()
     asked = asked.annotate(is_merged=Exists(standing))
-    followed = readable(request).live().filter(subscriptions__subscriber=request.user)
+    follows = Question.objects.filter(subscriptions__subscriber=request.user)
+    is_followed = Q(pk__in=follows.values("pk")) | Q(pk__in=follows.values("canonical"))
+    followed = readable(request).live().filter(is_followed)
     context = {
         "page": Paginator(asked.order_by("-asked_at", "-pk"), 20).get_page(request.GET.get("page")),
         "followed": followed.with_answered().order_by("-asked_at", "-pk")[:20],

@@ -115,6 +115,14 @@ def test_rule_4_votes_and_followers_are_sets_of_people(pair, admin):
     assert (read.votes, read.followers) == (2, 1)
 
 
+def test_rule_4_who_follows_a_duplicate_follows_its_thread(pair, admin, client):
+    follower = SubscriptionFactory(question=pair[0]).subscriber
+    merged(pair, admin)
+    client.force_login(follower)
+
+    assert list(client.get("/mine/").context["followed"]) == [pair[1]]
+
+
 def test_rule_5_each_asker_accepts_and_the_canonicals_solution_stands_first(pair, admin):
     newer, older = pair
     first, second, third = (AnswerFactory(question=q) for q in (older, newer, older))
