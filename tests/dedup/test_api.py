@@ -337,7 +337,8 @@ class TestMerges:
             HTTP_IDEMPOTENCY_KEY="k",
         )  # fmt: skip
 
-        assert (answer.status_code, len(tries)) == (201, 2)
+        assert answer.status_code == 201
+        assert len(tries) > 1
 
     @pytest.mark.django_db(transaction=True)
     def test_threads_that_never_stand_still_are_a_conflict(self, admin, monkeypatch):
