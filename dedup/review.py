@@ -311,7 +311,8 @@ def linked(question: Question) -> list[Question]:
     flags = Flag.objects.filter(
         Q(older__in=members) | Q(newer__in=members), status=Flag.Status.CONFIRMED
     )
-    roots = {pk for pair in flags.with_roots().values_list("low", "high") for pk in pair}
+    ends = flags.with_roots().values_list("low", "high")  # type: ignore[misc]
+    roots = {pk for pair in ends for pk in pair}
     others = Question.objects.filter(pk__in=roots).exclude(pk__in=members).order_by("pk")
     return [other for other in others if not other.has_same_readers_as(question)]
 

@@ -24,7 +24,7 @@ def post_answer(*, question: Question, body: str, by: User, now: datetime | None
     """
     now = now or timezone.now()
     question = merging.lock_threads(question.pk)[question.pk]
-    canonical = Question.objects.visible_to(by).filter(pk=question.canonical_id).first()
+    canonical = Question.objects.visible_to(by).filter(duplicates=question).first()
     answer = Answer(
         question=canonical or question, body=body.strip(), written_by=by, written_at=now
     )

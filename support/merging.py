@@ -149,7 +149,7 @@ def choose_direction(one: Question, other: Question) -> tuple[Question, Question
     answered = set(
         Question.objects.filter(pk__in=[one.pk, other.pk])
         .with_answered()
-        .filter(answered=True)
+        .filter(answered=True)  # type: ignore[misc]
         .values_list("pk", flat=True)
     )
     newer, older = sorted([one, other], key=lambda q: q.order, reverse=True)

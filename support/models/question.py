@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from support.models.user import User
 
-TITLE_CHECKS = [validate_characters, validate_visible]
-BODY_CHECKS = [MaxLengthValidator(LARGEST_BODY), validate_characters]
+TITLE_CHECKS: list[Any] = [validate_characters, validate_visible]
+BODY_CHECKS: list[Any] = [MaxLengthValidator(LARGEST_BODY), validate_characters]
 
 
 class Product(models.Model):
