@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.models import Authenticator
+from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views import defaults
 from django_htmx.middleware import HtmxDetails
 from django_structlog.middlewares import RequestMiddleware
@@ -20,6 +22,8 @@ from support.models import User
 from support.permissions import CUSTOMER
 
 Handler = Callable[[HttpRequest], HttpResponse]
+FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to recover one are none
+WITHOUT_SECOND_FACTOR = ("/accounts/", "/livez", "/readyz")
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
@@ -72,6 +76,28 @@ def refuse_unreadable(get_response: Handler) -> Handler:
 
     middleware.process_exception = process_exception  # type: ignore[attr-defined]
     return middleware
+
+
+def require_second_factor(get_response: Handler) -> Handler:
+    """Agents and admins read private questions: a password alone lets them add a factor, no more.
+
+    A program's token is a factor of its own.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        is_open = request.path_info.startswith(WITHOUT_SECOND_FACTOR)
+        if is_open or not settings.SECOND_FACTOR or not _lacks_second_factor(request.user):
+            return get_response(request)
+        if is_for_program(request):
+            detail = "Add a second factor to your account first."
+            return refusal(request, 403, "second_factor_required", detail)
+        return redirect("mfa_activate_totp")
+
+    return middleware
+
+
+def _lacks_second_factor(user: Any) -> bool:
+    return user.is_authenticated and user.is_agent and not is_mfa_enabled(user, FACTORS)
 
 
 def is_for_program(request: HttpRequest) -> bool:

@@ -12,6 +12,7 @@ from tests.fakes import FakeScorer
 settings.STORAGES["staticfiles"]["BACKEND"] = (
     "django.contrib.staticfiles.storage.StaticFilesStorage"
 )
+settings.SECOND_FACTOR = False  # what asks for it is tested by itself
 settings.WHITENOISE_AUTOREFRESH = True  # else each test client lists all of them first
 
 

@@ -1,11 +1,12 @@
 import pytest
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from support import permissions
-from support.models import User
+from support.models import ApiToken, User
 from tests.factories import QuestionFactory
 
 pytestmark = pytest.mark.django_db
@@ -144,3 +145,66 @@ def test_who_signs_up_is_a_customer():
     hidden = QuestionFactory(audience="private")
     assert client.get(f"/questions/{hidden.pk}/").status_code == 404
     assert client.get("/mine/").status_code == 200
+
+
+class TestSecondFactor:
+    @pytest.fixture(autouse=True)
+    def asked_for(self, settings):
+        settings.SECOND_FACTOR = True
+
+    @pytest.fixture
+    def signed_in(self, request):
+        def sign_in(role):
+            client = Client()
+            client.force_login(request.getfixturevalue(role))
+            return client
+
+        return sign_in
+
+    @pytest.mark.parametrize("role", ["agent", "admin"])
+    @pytest.mark.parametrize("path", ["/", "/review/", "/admin/", "/questions/1/"])
+    def test_who_works_here_adds_one_before_anything_else(self, signed_in, role, path):
+        answer = signed_in(role).get(path)
+
+        assert (answer.status_code, answer["Location"]) == (302, "/accounts/2fa/totp/activate/")
+
+    def test_the_way_to_add_one_stays_open(self, signed_in):
+        client = signed_in("agent")
+
+        assert client.get("/accounts/2fa/").status_code == 200
+        assert client.post("/accounts/logout/").status_code == 302
+        assert client.get("/livez").status_code == 200
+
+    def test_a_session_does_not_get_around_it_through_the_api(self, signed_in):
+        answer = signed_in("agent").get("/api/v1/flags/")
+
+        assert (answer.status_code, answer.json()["code"]) == (403, "second_factor_required")
+
+    def test_a_token_is_one_of_its_own(self, agent):
+        _, secret = ApiToken.objects.issue(user=agent, name="script")
+
+        answer = Client().get("/api/v1/flags/", headers={"Authorization": f"Bearer {secret}"})
+
+        assert answer.status_code == 200
+
+    def test_with_one_the_doors_open(self, signed_in, agent):
+        Authenticator.objects.create(user=agent, type=Authenticator.Type.TOTP, data={})
+
+        assert signed_in("agent").get("/review/").status_code == 200
+
+    def test_codes_to_recover_one_are_none(self, signed_in, agent):
+        Authenticator.objects.create(
+            user=agent, type=Authenticator.Type.RECOVERY_CODES, data={"seed": "x"}
+        )
+
+        assert signed_in("agent").get("/review/").status_code == 302
+
+    def test_customers_and_guests_need_none(self, signed_in):
+        assert signed_in("customer").get("/mine/").status_code == 200
+        assert Client().get("/").status_code == 200
+
+    def test_only_a_demo_does_without(self):
+        source = (settings.BASE_DIR / "support" / "settings.py").read_text()
+
+        assert "SECOND_FACTOR = not DEMO" in source
+        assert "support.http.require_second_factor" in settings.MIDDLEWARE
