@@ -92,7 +92,9 @@ class Question(models.Model):
         "self", models.PROTECT, null=True, blank=True, related_name="duplicates"
     )
     is_root = models.GeneratedField(
-        expression=Q(canonical__isnull=True), output_field=models.BooleanField(), db_persist=True
+        expression=Q(canonical__isnull=True),  # type: ignore[arg-type]
+        output_field=models.BooleanField(),
+        db_persist=True,
     )
     canonical_is_root = models.GeneratedField(
         expression=Case(
