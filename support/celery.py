@@ -4,16 +4,35 @@ The broker carries no questions, only bells: what waits lies in Postgres (suppor
 """
 
 import os
-from typing import Any
+from typing import Any, Self
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.signals import worker_init
-from kombu import Queue
+from kombu import Connection, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "support.settings")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # each worker process keeps to its thread
 
-app = Celery("askonce")
+LONGEST_PAUSE_SECONDS = 4  # between two looks for a broker that is away; Celery's own is 30
+
+
+class BrokerConnection(Connection):
+    """A connection whose worker takes bells again soon after the broker is back."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Self:
+        return super().ensure_connection(
+            *args, **{"interval_max": LONGEST_PAUSE_SECONDS, **options}
+        )
+
+
+class Broker(AMQP):
+    """What Celery makes its connections with."""
+
+    Connection = BrokerConnection
+
+
+app = Celery("askonce", amqp=Broker)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_ignore_result=True,
@@ -37,8 +56,6 @@ app.conf.update(
         "max_retries": 1,
         "visibility_timeout": 60,
     },
-    redis_socket_timeout=0.5,
-    redis_socket_connect_timeout=0.5,
     worker_proc_alive_timeout=60,
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,

@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from support import outbox, sweep
-from support.celery import app
+from support.celery import LONGEST_PAUSE_SECONDS, app
 from support.models import OutboxEntry
 from tests.factories import QuestionFactory
 
@@ -150,3 +151,15 @@ def test_a_sweep_that_fails_tries_again(monkeypatch):
 
     assert tried == [1, 1, 1]
     step.terminate(app)
+
+
+def test_a_worker_never_waits_long_before_it_looks_for_its_broker_again(monkeypatch):
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda seconds: None)
+    pauses = []
+    broker = app.connection_for_read("redis://127.0.0.1:1/0")
+
+    with pytest.raises(OperationalError):
+        broker.ensure_connection(lambda error, pause: pauses.append(pause), 8)
+
+    assert len(pauses) == 8
+    assert max(pauses) == LONGEST_PAUSE_SECONDS
