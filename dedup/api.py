@@ -65,6 +65,8 @@ class SimilarResponse(serializers.Serializer):
 class SimilarView(APIView):
     """Questions like a text, likeliest first, that the caller may read. Saves nothing."""
 
+    saves_nothing = True
+
     @extend_schema(
         request=SimilarRequest, responses=SimilarResponse, extensions={SAVES_NOTHING: True}
     )
@@ -114,7 +116,7 @@ class FlagViewSet(
     """The review queue."""
 
     serializer_class = FlagSerializer
-    permission_classes = [permissions.IsAuthenticated, MayReview]
+    permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
     queryset = Flag.objects.select_related("release", "older", "newer")
     filterset_fields = {"status": ["exact"], "probability": ["gte", "lte"]}
@@ -158,7 +160,7 @@ class ReviewViewSet(
     """Decisions, newest first; `undo` takes one's own back."""
 
     serializer_class = ReviewSerializer
-    permission_classes = [permissions.IsAuthenticated, MayReview]
+    permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
     queryset = Review.objects.select_related("by")
     filterset_fields = {"flag": ["exact"], "verdict": ["exact"]}
@@ -207,7 +209,7 @@ class MergeViewSet(
     """Merges: make one, and `undo` any, at any time. Both can be repeated without harm."""
 
     serializer_class = MergeSerializer
-    permission_classes = [permissions.IsAuthenticated, MayReview]
+    permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
     queryset = Merge.objects.select_related("merged_by")
     filterset_fields = {"duplicate": ["exact"], "canonical": ["exact"]}
@@ -245,7 +247,7 @@ class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):
     """Releases and which of them is in service."""
 
     serializer_class = ReleaseSerializer
-    permission_classes = [permissions.IsAuthenticated, MayReview]
+    permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
     queryset = Release.objects.all()
     lookup_value_regex = r"[0-9]{1,17}"

@@ -120,7 +120,7 @@ class MergeGrantAdmin(admin.ModelAdmin):
 
 @admin.register(models.ApiToken)
 class ApiTokenAdmin(admin.ModelAdmin):
-    list_display = ["name", "user", "created_at", "expires_at"]
+    list_display = ["name", "user", "scope", "created_at", "expires_at"]
     exclude = ["digest"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.parsers import JSONParser
-from rest_framework.permissions import SAFE_METHODS
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -40,6 +40,18 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return self.keyword
+
+
+class TokenScope(BasePermission):
+    """A token made for reading writes nothing, whatever its person may do."""
+
+    message = "This token is for reading only."
+    code = "read_only_token"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        only_asks = request.method in SAFE_METHODS or getattr(view, "saves_nothing", False)
+        token = request.auth
+        return only_asks or not isinstance(token, ApiToken) or token.scope == ApiToken.Scope.WRITE
 
 
 class WritesQuota(BaseThrottle):

@@ -214,7 +214,10 @@ REST_FRAMEWORK = {
         "support.api_requests.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "support.api_requests.TokenScope",
+    ],
     "DEFAULT_THROTTLE_CLASSES": ["support.api_requests.WritesQuota"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["support.api_requests.StrictJSONParser"],

@@ -1,6 +1,6 @@
 import hashlib
 import secrets
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
@@ -12,10 +12,10 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
         """Tokens that have not expired."""
         return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()))
 
-    def issue(self, *, user: models.Model, name: str) -> "tuple[ApiToken, str]":
+    def issue(self, *, user: models.Model, name: str, **given: Any) -> "tuple[ApiToken, str]":
         """Create a token; return it with its secret, which is shown this once and never stored."""
         secret = "ask_" + secrets.token_urlsafe(32)
-        return self.create(user=user, name=name, digest=digest(secret)), secret
+        return self.create(user=user, name=name, digest=digest(secret), **given), secret
 
 
 def digest(secret: str) -> str:
@@ -24,11 +24,18 @@ def digest(secret: str) -> str:
 
 
 class ApiToken(models.Model):
-    """Lets a program act as a person."""
+    """Lets a program act as a person, or only read as one."""
+
+    class Scope(models.TextChoices):
+        READ = "read", "Read"
+        WRITE = "write", "Read and write"
 
     user = models.ForeignKey("support.User", models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=100)
     digest = models.CharField(max_length=64, unique=True)
+    scope = models.CharField(
+        max_length=5, choices=Scope.choices, default=Scope.WRITE, db_default=Scope.WRITE
+    )
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
 

@@ -22,8 +22,8 @@ def as_(person):
     return client
 
 
-def with_token(person):
-    _, secret = ApiToken.objects.issue(user=person, name="script")
+def with_token(person, **given):
+    _, secret = ApiToken.objects.issue(user=person, name="script", **given)
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
     return client
@@ -74,6 +74,29 @@ class TestWhoCalls:
         assert client.post(QUESTIONS, asked()).status_code == 403
         client.cookies["csrftoken"] = "a" * 32
         assert client.post(QUESTIONS, asked(), HTTP_X_CSRFTOKEN="a" * 32).status_code == 201
+
+    def test_a_token_for_reading_reads_and_writes_nothing(self, lamp, admin):
+        client = with_token(admin, scope="read")
+        question = QuestionFactory(asked_by=admin)
+        address = f"{QUESTIONS}{question.pk}/"
+
+        assert client.get(address).status_code == 200
+        assert client.post("/api/v1/similar/", {"title": "dim"}).status_code == 200
+        for answer in (
+            client.post(QUESTIONS, asked()),
+            client.patch(address, {"title": "Mine"}),
+            client.post(f"{address}answers/", {"body": "Turn it."}),
+            client.post("/api/v1/flags/1/reviews/", {"verdict": "dismissed"}),
+            client.post("/api/v1/merges/", {}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (403, "read_only_token")
+        assert Question.objects.count() == 1
+
+    @pytest.mark.parametrize(("given", "scope"), [([], "read"), (["--scope", "write"], "write")])
+    def test_a_new_token_writes_only_where_that_is_said(self, customer, given, scope):
+        call_command("create_token", customer.username, "import", *given)
+
+        assert ApiToken.objects.get().scope == scope
 
     def test_a_token_is_shown_once_and_only_its_hash_is_kept(self, customer, capsys):
         call_command("create_token", customer.username, "import", "--days", "7")

@@ -14,6 +14,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", help="a username")
         parser.add_argument("name", help="what the token is for")
+        parser.add_argument("--scope", choices=ApiToken.Scope.values, default=ApiToken.Scope.READ)
         parser.add_argument("--days", type=int, default=90, help="until it expires (90)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -22,7 +23,8 @@ class Command(BaseCommand):
             raise CommandError(f"There is no active person named {options['user']}.")
         if options["days"] < 1:
             raise CommandError("A token is valid for a day at least.")
-        token, secret = ApiToken.objects.issue(user=user, name=options["name"])
-        token.expires_at = timezone.now() + timedelta(days=options["days"])
-        token.save(update_fields=["expires_at"])
+        _, secret = ApiToken.objects.issue(
+            user=user, name=options["name"], scope=options["scope"],
+            expires_at=timezone.now() + timedelta(days=options["days"]),
+        )  # fmt: skip
         self.stdout.write(secret)
