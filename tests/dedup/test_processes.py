@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.utils import timezone
 
-from dedup import releases
+from dedup import releases, suggesting
 from dedup.management import diagnosis
 from dedup.management.demo import text
-from dedup.models import Flag, Score
+from dedup.models import Draft, Flag, Score
 from support import asking, local, outbox
 from support.models import OutboxEntry, Question
 from tests import services
@@ -275,3 +276,20 @@ def test_the_doctor_sees_which_workers_answer(valkey, workers):
     states = {found.name: found.state for found in diagnosis._workers()}
 
     assert states == {"workers: checks": "good", "workers: interactive": "broken"}
+
+
+def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, settings):
+    settings.DEDUP_SUGGEST_SECONDS = 2.0
+    first, second = text.seed()["questions"][:2]
+    known, _ = ask([first, second])
+    workers.start("checks")
+    eventually(lambda: settled() == 2, what="all checked")
+    workers.start("interactive")
+
+    def look():
+        found = suggesting.similar(title=first["title"], body=first["body"], reader=AnonymousUser())
+        return found if found.by_meaning else None
+
+    found = eventually(look, what="the worker answers")
+    assert found.questions[0] == known
+    assert not Draft.objects.exists()
