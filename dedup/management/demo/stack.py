@@ -30,7 +30,7 @@ PROCESSES: dict[str, list[str]] = {
     "beat": ["celery", "-A", "support", "beat", "--schedule", "{folder}/beat"],
     "web": [
         "gunicorn", "support.wsgi", "--bind", "{host}:{port}", "--workers", "2", "--threads", "4",
-        "--access-logfile", "-", "--no-control-socket",
+        "--no-control-socket",
     ],
 }  # fmt: skip
 
