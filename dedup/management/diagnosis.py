@@ -26,7 +26,6 @@ PING_SECONDS = 2.0
 QUEUES = ("checks", "interactive")
 INSTALL = "python3.11 -m venv .venv && .venv/bin/pip install -e ."
 START_ALL = "python manage.py demo"
-FAST = {"amx_bf16": "amx", "amx_tile": "amx", "avx512_bf16": "avx512_bf16"}
 
 
 @dataclass(frozen=True)
@@ -205,20 +204,14 @@ def _quarantined() -> Iterator[Finding]:
 
 def _processor() -> Iterator[Finding]:
     try:
-        import torch  # noqa: PLC0415 - it may be what is missing
-
-        from dedup.ml.packing import fastest_dtype  # noqa: PLC0415 - loads torch
+        from dedup.ml.packing import bf16_by  # noqa: PLC0415 - torch may be what is missing
     except ImportError as error:
         yield Finding("processor", UNKNOWN, str(error))
         return
-    has = torch.cpu.get_capabilities()
-    how = next((said for flag, said in FAST.items() if has.get(flag)), "")
-    if fastest_dtype() == torch.bfloat16:
+    if how := bf16_by():
         yield Finding("processor", GOOD, f"bf16 by {how}")
     else:
-        yield Finding(
-            "processor", NOTE, "fp32: it has neither AMX nor AVX-512 bf16; checks take longer"
-        )
+        yield Finding("processor", NOTE, "fp32: neither AMX nor AVX-512 bf16; checks take longer")
 
 
 ROWS: dict[str, Callable[[], Iterator[Finding]]] = {

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 TOKENS_PER_BATCH = 2_000
+NATIVE = {"amx_bf16": "amx", "amx_tile": "amx", "avx512_bf16": "avx512_bf16"}
 
 
 def budget_batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
@@ -19,8 +20,12 @@ def budget_batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> It
         yield chosen
 
 
+def bf16_by() -> str:
+    """What this processor multiplies bf16 with; empty where it cannot do so itself."""
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return next((name for flag, name in NATIVE.items() if has.get(flag)), "")
+
+
 def fastest_dtype() -> torch.dtype:
     """bf16 where the processor multiplies it itself, fp32 elsewhere."""
-    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    is_native = bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("amx_tile"))
-    return torch.bfloat16 if is_native else torch.float32
+    return torch.bfloat16 if bf16_by() else torch.float32

@@ -13,6 +13,7 @@ import dedup.ml.release
 from dedup import releases
 from dedup.management import diagnosis
 from dedup.management.diagnosis import BROKEN, GOOD, NOTE, UNKNOWN
+from dedup.ml import packing
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
 from support.models import OutboxEntry
@@ -247,10 +248,25 @@ def test_the_command_says_in_json_that_all_is_well(monkeypatch, capsys):
     }
 
 
-def test_what_a_processor_can_is_told(monkeypatch):
-    (found,) = diagnosis._processor()
-    assert found.state in {GOOD, NOTE}
+@pytest.mark.parametrize(
+    ("has", "state", "detail"),
+    [
+        ({"amx_tile": True, "avx512_bf16": True}, GOOD, "bf16 by amx"),
+        ({"avx512_bf16": True}, GOOD, "bf16 by avx512_bf16"),
+        ({"avx2": True}, NOTE, "fp32: neither AMX nor AVX-512 bf16; checks take longer"),
+    ],
+)
+def test_what_a_processor_can_is_told(monkeypatch, has, state, detail):
+    monkeypatch.setattr(packing.torch.cpu, "get_capabilities", lambda: has)
 
-    monkeypatch.setitem(sys.modules, "torch", None)
     (found,) = diagnosis._processor()
+
+    assert (found.state, found.detail) == (state, detail)
+
+
+def test_without_torch_the_doctor_still_speaks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dedup.ml.packing", None)
+
+    (found,) = diagnosis._processor()
+
     assert found.state == UNKNOWN
