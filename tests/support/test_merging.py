@@ -85,6 +85,18 @@ def test_unmerging_the_upper_edge_gives_the_subtree_back(admin):
     assert (canonical_of(leaf), canonical_of(middle)) == (middle.pk, None)
 
 
+def test_an_unmerge_gives_back_what_lies_levels_below(admin):
+    bottom, leaf, middle, top = QuestionFactory.create_batch(4)
+    merging.merge(duplicate=bottom, canonical=leaf, by=admin)
+    merging.merge(duplicate=leaf, canonical=middle, by=admin)
+    upper = merging.merge(duplicate=middle, canonical=top, by=admin)
+
+    merging.unmerge(merge=upper, by=admin)
+
+    assert [canonical_of(q) for q in (bottom, leaf, middle)] == [middle.pk, middle.pk, None]
+    assert merging.broken_pointers() == []
+
+
 def test_unmerging_the_lower_edge_frees_one_question_only(admin):
     leaf, middle, top = QuestionFactory.create_batch(3)
     lower = merging.merge(duplicate=leaf, canonical=middle, by=admin)

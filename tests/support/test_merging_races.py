@@ -3,11 +3,12 @@
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from dedup import flagging, review
@@ -248,3 +249,39 @@ def test_an_undo_meets_an_unmerge_by_somebody_else(pairs, admin):
         assert "Merge" in kinds(results)
         assert set(kinds(results)) <= {"Flag", "Merge"}
         assert root_of(newer) == newer.pk
+
+
+def until_somebody_waits_for_a_lock():
+    """Look until another connection waits; whoever holds the lock goes on only then."""
+    deadline = time.monotonic() + 30
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute(waiting)
+            if cursor.fetchone()[0]:
+                return
+    raise TimeoutError("nobody waited")
+
+
+def test_a_check_waits_for_an_edit_and_then_knows_that_it_read_an_older_text(pairs, asker):
+    ((older, newer),) = pairs(1)
+    OutboxEntry.objects.create(question=newer)
+    (claim,) = outbox.claim(limit=1, now=timezone.now())
+    found = findings_of(newer, older, ReleaseFactory())
+    edited = threading.Event()
+
+    def edit():
+        with transaction.atomic():
+            asking.edit_question(
+                question=older, title="Said otherwise", body="", audience="public", by=asker, seen=1
+            )
+            edited.set()
+            until_somebody_waits_for_a_lock()
+
+    def settle():
+        assert edited.wait(30)
+        with outbox.settling(claim):
+            flagging.write(found, now=timezone.now())
+
+    assert raced(edit, settle) == [None, None]
+    assert not Flag.objects.exists()
