@@ -27,7 +27,7 @@ from support.models import Answer, Merge, Question, Subscription, Vote
 from tests.factories import ProductFactory, UserFactory
 from tests.support.merging_model import Edge, World
 
-EXAMPLES = int(os.environ.get("ASKONCE_ROUNDS", "20"))
+EXAMPLES = int(os.environ.get("ASKONCE_ROUNDS", "15"))
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 customers = st.integers(0, 2)
