@@ -58,7 +58,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
 
 
 def refuse_unreadable(get_response: Handler) -> Handler:
-    """Answer what no view can read: NUL in the address, a body too large, Postgres away."""
+    """Answer what no view can read: NUL in address or form, a body too large, Postgres away."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
@@ -69,11 +69,19 @@ def refuse_unreadable(get_response: Handler) -> Handler:
             return refusal(request, 413, "too_large", f"At most {limit} bytes are taken.")
         return get_response(request)
 
+    def process_view(request: HttpRequest, *_: Any) -> HttpResponse | None:
+        if is_for_program(request):
+            return None  # it takes no forms
+        if any("\0" in text for name, texts in request.POST.lists() for text in (name, *texts)):
+            return refusal(request, 400, "invalid_character", "The form has a NUL character.")
+        return None
+
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, RequestDataTooBig):
             return refusal(request, 413, "too_large", "The request is too large.")
         return unavailable(request) if isinstance(error, DATABASE_AWAY) else None
 
+    middleware.process_view = process_view  # type: ignore[attr-defined]
     middleware.process_exception = process_exception  # type: ignore[attr-defined]
     return middleware
 

@@ -412,6 +412,40 @@ def test_a_private_row_and_a_missing_one_give_the_same_answer(world, route, meth
     assert set(answers[0].headers) == set(answers[1].headers)
 
 
+FORM = "application/x-www-form-urlencoded"
+ODD_FORMS = [
+    (b"title=%00&body=%ff%fe&reason=%00&verdict=%00&canonical=%00", FORM),
+    (b"body=a%00b&on=1", FORM),
+    (b"ti%00tle=x", FORM),
+    (b"canonical=" + b"9" * 5000 + b"&seen=" + b"9" * 5000 + b"&product=%c2%b2", FORM),
+    ("&".join(f"a{number}=1" for number in range(1500)).encode(), FORM),
+    (b"garbage", "multipart/form-data; boundary=x"),
+    (b"garbage", "multipart/form-data"),
+    (b"{}", "application/json"),
+]
+ODD_QUERIES = [
+    "page=%F0", "page=99999999999999999999", "page=-1", "q=%E2%80%8B%E2%80%8B%E2%80%8B",
+    "duplicate=" + "9" * 5000, "state=x&product=%FF", "q=" + "x" * 5000, "q=%27%5C%28%26%7C%21%3A",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["customer", "other", "admin"])
+@pytest.mark.parametrize("route", [route for route in EXPECTED if "api" not in route])
+def test_no_form_and_no_query_makes_a_page_fail(world, route, role):
+    client = client_of(world.people[role])
+    for row in EXPECTED[route]["POST"]:
+        path, given = address(world, route, row), body(world, route, row)
+
+        answers = [client.get(f"{path}?{query}") for query in ODD_QUERIES]
+        with transaction.atomic():
+            answers += [client.post(path, form, content_type=kind) for form, kind in ODD_FORMS]
+            refused = client.post(path, {**given, "reason": "a\0b"})
+            transaction.set_rollback(True)
+
+        assert [answer.status_code for answer in answers if answer.status_code >= 500] == []
+        assert refused.status_code == 400
+
+
 def path_of(route, name):
     """Some path that a route of allauth matches."""
     values = {"pk": 1, "key": "abc", "uidb36": "1"}
