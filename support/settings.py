@@ -1,4 +1,4 @@
-"""The only settings file. Each variable of the environment is read once: typed, with its default."""
+"""The only settings file. Each variable of the environment is read once: typed, with a default."""
 
 import json
 import os
@@ -196,10 +196,11 @@ ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_COUNT  # limits on logins are by address
 
 # --- Mail -------------------------------------------------------------------------------------
 
-_mail = conninfo_to_dict(EMAIL_URL.replace("smtp://", "postgresql://")) if "://" in EMAIL_URL else {}
+_has_server = "://" in EMAIL_URL
+_mail = conninfo_to_dict(EMAIL_URL.replace("smtp://", "postgresql://")) if _has_server else {}
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if _mail else EMAIL_URL}.EmailBackend"
 EMAIL_HOST = str(_mail.get("host", ""))
-EMAIL_PORT = int(_mail.get("port", 587))
+EMAIL_PORT = int(_mail.get("port") or 587)
 EMAIL_HOST_USER = str(_mail.get("user", ""))
 EMAIL_HOST_PASSWORD = str(_mail.get("password", ""))
 EMAIL_USE_TLS = bool(_mail)

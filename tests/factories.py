@@ -7,7 +7,6 @@ from factory.django import DjangoModelFactory
 from dedup.models import Flag, Release
 from support.models import Answer, Product, Question, Subscription, User, Vote
 
-
 hashed = functools.cache(make_password)  # Argon2 is slow on purpose: once is enough here
 
 
