@@ -430,7 +430,9 @@ ODD_QUERIES = [
 
 
 @pytest.mark.parametrize("role", ["customer", "other", "admin"])
-@pytest.mark.parametrize("route", [route for route in EXPECTED if "api" not in route])
+@pytest.mark.parametrize(
+    "route", [route for route in EXPECTED if "api" not in route and route != "schema"]
+)
 def test_no_form_and_no_query_makes_a_page_fail(world, route, role):
     client = client_of(world.people[role])
     for row in EXPECTED[route]["POST"]:
