@@ -111,7 +111,9 @@ def claim(*, limit: int, now: datetime) -> list[Claim]:
     _note_failures(now)
     free = OutboxEntry.objects.waiting().filter(leased_until=None)
     ordered = free.order_by("put_at", "pk").select_for_update(skip_locked=True)
-    fresh, suspect = ordered.filter(is_suspect=False)[:limit], ordered.filter(is_suspect=True)[:1]
+    fresh = ordered.filter(is_suspect=False)[:limit]
+    # One that failed alone goes behind those that only stood beside a failure.
+    suspect = ordered.filter(is_suspect=True).order_by("attempts", "put_at", "pk")[:1]
     first, second = (suspect, fresh) if _suspect_is_next else (fresh, suspect)
     entries = list(first) or list(second)
     _suspect_is_next = bool(entries) and not entries[0].is_suspect

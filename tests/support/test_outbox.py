@@ -171,6 +171,16 @@ def test_suspects_and_fresh_questions_take_turns(waiting):
     assert turns[3] == [Question.objects.latest("pk").pk]
 
 
+def test_a_suspect_that_failed_alone_goes_behind_those_that_never_did(waiting):
+    outbox.fail(outbox.claim(limit=16, now=NOW), error=ValueError(), now=NOW)
+    outbox.fail(outbox.claim(limit=16, now=NOW), error=ValueError(), now=NOW)
+    assert entry_of(waiting[0]).attempts == 1
+
+    turns = [ids(outbox.claim(limit=16, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[1].pk], [waiting[2].pk], [waiting[0].pk]]
+
+
 @pytest.mark.parametrize("dies", [True, False])
 def test_the_third_failure_while_alone_puts_a_question_into_quarantine(waiting, dies):
     OutboxEntry.objects.exclude(question=waiting[0]).delete()
