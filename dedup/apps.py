@@ -5,8 +5,8 @@ class DedupConfig(AppConfig):
     name = "dedup"
 
     def ready(self) -> None:
-        from dedup import checks  # noqa: F401 - registers the system checks
-        from support import merging, permissions
+        from dedup import checks  # noqa: F401, PLC0415 - registers the system checks
+        from support import merging, permissions  # noqa: PLC0415 - their models need ready apps
 
         merging.MERGE_RULES.update(
             {

@@ -19,7 +19,7 @@ class ScoredCandidate:
 def decide(
     scored: Sequence[ScoredCandidate], *, threshold: float, limit: int
 ) -> list[ScoredCandidate]:
-    """Return what to flag: likeliest first, at least `threshold`, one for each thread, at most `limit`."""
+    """Return up to `limit` to flag: at least `threshold`, likeliest first, one for each thread."""
     likely = sorted(
         (candidate for candidate in scored if candidate.probability >= threshold),
         key=lambda candidate: (-candidate.probability, candidate.question_id),

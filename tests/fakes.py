@@ -7,7 +7,7 @@ from dedup.models import DIMENSIONS
 
 
 class FakeScorer:
-    """Texts are alike as far as they share words. Says what a real scorer says, in the same shapes."""
+    """Texts are alike as far as they share words. Says it in the shapes of a real scorer."""
 
     name = "fake"
     fingerprint = "f" * 64

@@ -1,4 +1,4 @@
-"""Services for the tests, started before Django reads its settings: loaded by `-p tests.services`."""
+"""Services for the tests, there before Django reads its settings: loaded by `-p tests.services`."""
 
 import os
 import sys

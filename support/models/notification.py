@@ -45,9 +45,7 @@ class Notification(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["due_at"], condition=Q(status="waiting"), name="notification_due"
-            )
+            models.Index(fields=["due_at"], condition=Q(status="waiting"), name="notification_due")
         ]
 
     def __str__(self) -> str:

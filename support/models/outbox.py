@@ -26,9 +26,7 @@ class OutboxEntry(models.Model):
     read the older text writes nothing.
     """
 
-    question = models.OneToOneField(
-        "support.Question", models.PROTECT, related_name="outbox_entry"
-    )
+    question = models.OneToOneField("support.Question", models.PROTECT, related_name="outbox_entry")
     put_at = models.DateTimeField(default=timezone.now)
     token = models.UUIDField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)

@@ -39,9 +39,7 @@ class MergeGrant(models.Model):
     product = models.ForeignKey("support.Product", models.CASCADE, related_name="merge_grants")
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["agent", "product"], name="mergegrant_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["agent", "product"], name="mergegrant_once")]
 
     def __str__(self) -> str:
         return f"{self.agent_id} in {self.product_id}"

@@ -13,7 +13,9 @@ INVISIBLE = {"C", "M", "Z"}  # Unicode's classes: controls and formats, marks, s
 def validate_characters(text: str) -> None:
     """Raise `invalid_character` for what Postgres or a browser cannot carry."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValidationError(_("This contains a character that cannot be stored."), "invalid_character")
+        raise ValidationError(
+            _("This contains a character that cannot be stored."), "invalid_character"
+        )
 
 
 def validate_visible(text: str) -> None:

@@ -65,9 +65,11 @@ def test_without_keep_nothing_is_left(folder):
 
 
 def test_a_folder_in_use_is_refused(folder):
-    with local.start(folder, durable=False, environ={}):
-        with pytest.raises(local.AlreadyRunning, match="already serves"):
-            local.start(folder, durable=False, environ={})
+    with (
+        local.start(folder, durable=False, environ={}),
+        pytest.raises(local.AlreadyRunning, match="already serves"),
+    ):
+        local.start(folder, durable=False, environ={})
 
 
 def test_services_that_are_named_are_not_started(folder):
