@@ -3,9 +3,10 @@
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ from dedup.ml.artifact import MANIFEST, hash_files
 from dedup.ml.biencoder import BiEncoder
 from dedup.ml.calibration import Calibration, fit_calibration
 from dedup.ml.card import model_card
-from dedup.ml.clusters import CALIBRATING, REPORTING, shortlisted, training_names, written_hash
+from dedup.ml.clusters import (
+    CALIBRATING,
+    REPORTING,
+    Shortlisted,
+    shortlisted,
+    training_names,
+    written_hash,
+)
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
@@ -28,6 +36,7 @@ from dedup.ml.training import DONE, SCALE
 
 log = logging.getLogger(__name__)
 
+SHARES = [0.55, 0.7, 0.85, 1.0]
 LOGIT_WEIGHTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
 WANTED = {"flag": 0.60, "suggest": 0.20, "sure": 0.85}
 FOREIGN = "semeval_cqa_train_part2"  # stands for texts of other kinds when weights are chosen
@@ -40,9 +49,19 @@ LICENCES = {
 }  # fmt: skip
 
 
-def write_cross_encoder(trained: Path, out: Path) -> None:
-    """The trained network in fp16."""
+def write_cross_encoder(base: Path, trained: Path, share: float, out: Path) -> None:
+    """The network `share` of the way from the base to the trained one, in fp16.
+
+    Weights in between keep what the base knows of texts of other kinds and most of what was
+    learned (WiSE-FT: Wortsman et al. 2022b). The head begins at zero, so `share` of it is kept.
+    """
     network = BertForSequenceClassification.from_pretrained(trained, dtype=torch.float32)
+    before = BertModel.from_pretrained(base, dtype=torch.float32).state_dict()
+    between = {
+        name: torch.lerp(before.get(name.removeprefix("bert."), torch.zeros_like(w)), w, share)
+        for name, w in network.state_dict().items()
+    }
+    network.load_state_dict(between)
     network.half().save_pretrained(out)
     save_tokenizer(trained, out)
 
@@ -60,25 +79,47 @@ def write_bi_encoder(base: Path, out: Path) -> None:
     save_tokenizer(base, out)
 
 
-def choose_weight(
-    data: Path, bi: BiEncoder, cross: CrossEncoder, fitted: Measured
-) -> tuple[float, list[dict[str, float]]]:
-    """The logit's weight beside SCALE times the cosine, with what each one tried gave.
+@dataclass(frozen=True)
+class Blend:
+    """How far the network goes from the base, and its logit's weight beside SCALE times the cosine.
 
-    The weight of the best average precision on support questions among those that are not below
-    the cosine alone on forum questions, whose labels trained nothing: they stand for texts of
-    other kinds.
+    `ap` is on support questions, `forum_map` on forum questions, whose labels trained nothing.
     """
-    strange = Measured.of(forum_rows(data, FOREIGN), bi, cross)
+
+    share: float
+    weight: float
+    ap: float
+    forum_map: float
+
+
+def choose_blend(data: Path, base: Path, trained: Path, bi: BiEncoder) -> tuple[Blend, list[Blend]]:
+    """The best blend on support questions of those not below the cosine alone on forum questions,
+    which stand for texts of other kinds; and all that were tried."""
+    known = thinned(shortlisted(CALIBRATING, bi.embed))
+    strange = forum_rows(data, FOREIGN)
     queries, tried = [str(row["qid"]) for row in rows(data, FOREIGN)], []
-    for weight in LOGIT_WEIGHTS:
-        known, other = (SCALE * m.cosines + weight * m.logits for m in (fitted, strange))
-        ap = average_precision(known, fitted.labels)
-        mean = mean_average_precision(queries, other, strange.labels)
-        tried.append({"weight": weight, "ap": ap, "forum_map": mean})
-        log.info("tried %s", tried[-1])
-    kept = [t for t in tried if t["forum_map"] >= tried[0]["forum_map"]]
-    return max(kept, key=lambda t: t["ap"])["weight"], tried
+    for share in SHARES:
+        with TemporaryDirectory() as folder:
+            write_cross_encoder(base, trained, share, Path(folder))
+            cross = CrossEncoder(Path(folder))
+        one, other = Measured.of(known, bi, cross), Measured.of(strange, bi, cross)
+        for weight in LOGIT_WEIGHTS:
+            ap = average_precision(SCALE * one.cosines + weight * one.logits, one.labels)
+            mixed = SCALE * other.cosines + weight * other.logits
+            mean = mean_average_precision(queries, mixed, other.labels)
+            tried.append(Blend(share, weight, ap, mean))
+            log.info("tried %s", tried[-1])
+    cosine_alone = tried[0].forum_map  # a weight of zero
+    return max((t for t in tried if t.forum_map >= cosine_alone), key=lambda t: t.ap), tried
+
+
+def thinned(found: Shortlisted) -> list[Labelled]:
+    """All duplicates and near misses, and each fourth of the others: enough to compare by."""
+    return [
+        pair
+        for i, (pair, difference) in enumerate(zip(found.pairs, found.differences, strict=True))
+        if pair.label or difference or i % 4 == 0
+    ]
 
 
 def calibrate(fitted: Measured, weight: float) -> Calibration:
@@ -131,12 +172,13 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
     if out.exists():
         shutil.rmtree(out)
     write_bi_encoder(base, out / "bi-encoder")
-    write_cross_encoder(trained, out / "cross-encoder")
-    bi, cross = BiEncoder(out / "bi-encoder"), CrossEncoder(out / "cross-encoder")
+    bi = BiEncoder(out / "bi-encoder")
+    blend, tried = choose_blend(data, base, trained, bi)
+    write_cross_encoder(base, trained, blend.share, out / "cross-encoder")
+    cross = CrossEncoder(out / "cross-encoder")
     fitted = Measured.of(shortlisted(CALIBRATING, bi.embed).pairs, bi, cross)
     reported = Reported.of(bi, cross)
-    weight, tried = choose_weight(data, bi, cross, fitted)
-    calibration = calibrate(fitted, weight)
+    calibration = calibrate(fitted, blend.weight)
     chosen = thresholds(calibration, fitted, reported.measured)
     flag = chosen["flag"]["probability"]
     metrics = measure_all(data, bi, cross, calibration, flag, reported)
@@ -152,8 +194,8 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
         "recipe": {
             **json.loads(recipe.read_text(encoding="utf-8")),
             "ran": stages_of(trained),
-            "logit_weight": weight,
-            "logit_weights_tried": tried,
+            "blend": asdict(blend),
+            "blends_tried": [asdict(t) for t in tried],
         },
         "metrics": metrics,
         "calibration": {

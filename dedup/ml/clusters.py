@@ -22,6 +22,7 @@ FOLDER = Path(__file__).with_name("clusters")
 CALIBRATING = ("car_sharing", "photo_editor")
 REPORTING = ("printer_maker", "travel_booking")
 Embed = Callable[[Sequence[str]], np.ndarray]
+SHORTLIST = 50  # candidates of a question, as the portal draws them
 NO_BODY = 0.25  # share of training pairs that are cut to their titles
 
 
@@ -73,7 +74,8 @@ def is_same(one: Written, other: Written) -> bool:
 def training_pairs(
     found: Sequence[Written], near: Sequence[Sequence[int]], siblings: int, rng: random.Random
 ) -> list[Labelled]:
-    """All pairs within each cluster, and each question beside `siblings` of other clusters.
+    """All pairs within each cluster, and each question beside `siblings` of other clusters out of
+    its shortlist.
 
     `near` holds the row numbers of each question's nearest others, nearest first. A share of the
     pairs is cut to titles, where titles and bodies both say what is asked.
@@ -86,7 +88,7 @@ def training_pairs(
     ]
     for i, question in enumerate(found):
         others = [j for j in near[i] if found[j].cluster != question.cluster]
-        pairs += [(i, j) for j in rng.sample(others[:12], min(siblings, len(others)))]
+        pairs += [(i, j) for j in rng.sample(others, min(siblings, len(others)))]
     return [_labelled(found[a], found[b], rng) for a, b in pairs]
 
 
@@ -107,7 +109,7 @@ class Shortlisted:
     differences: list[str]  # "" for a pair that is no near miss
 
 
-def shortlisted(names: Iterable[str], embed: Embed, count: int = 50) -> Shortlisted:
+def shortlisted(names: Iterable[str], embed: Embed, count: int = SHORTLIST) -> Shortlisted:
     """Each question of a line of business beside the `count` nearest of it, every pair once."""
     pairs, differences = [], []
     for name in names:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dedup.ml.biencoder import BiEncoder
-from dedup.ml.clusters import read_clusters, training_names, training_pairs
+from dedup.ml.clusters import SHORTLIST, read_clusters, training_names, training_pairs
 from dedup.ml.composing import compose
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
 from dedup.ml.nearmisses import make_near_miss, make_positive
@@ -58,13 +58,13 @@ def written(bi: BiEncoder, mixture: Mixture, rng: random.Random) -> list[Labelle
     """Pairs of the clusters written for this project; each round draws other siblings."""
     if not mixture.cluster_rounds:
         return []
-    found = read_clusters(training_names())
-    near = neighbours(bi, [question.input for question in found], 24)
-    return [
-        pair
-        for _ in range(mixture.cluster_rounds)
-        for pair in training_pairs(found, near.tolist(), mixture.siblings, rng)
-    ]
+    made: list[Labelled] = []
+    for name in training_names():
+        found = read_clusters([name])
+        near = neighbours(bi, [question.input for question in found], SHORTLIST).tolist()
+        for _ in range(mixture.cluster_rounds):
+            made += training_pairs(found, near, mixture.siblings, rng)
+    return made
 
 
 def near_misses(kept: list[Labelled], count: int, rng: random.Random) -> list[Labelled]:

@@ -33,10 +33,14 @@ DONE = "stage.json"  # written last: what made the network beside it
 
 @dataclass(frozen=True)
 class Stage:
-    """One run over a mixture; `minutes` bounds it, so that a slow machine ends too."""
+    """One run over a mixture; `minutes` bounds it, so that a slow machine ends too.
+
+    It begins where the stage `after` ended, or the one before it.
+    """
 
     name: str
     mixture: Mixture
+    after: str = ""
     minutes: float = 60.0
     rate: float = 8e-5
     batch: int = 32
@@ -48,17 +52,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is made, stage after stage: a file, written into the release's manifest too."""
+    """How a network is made, stage after stage: a file, written into the release's manifest too.
+
+    The weights of the stages in `average` make the network (model soups: Wortsman et al. 2022a).
+    """
 
     seed: int
     stages: tuple[Stage, ...]
+    average: tuple[str, ...]
 
     @classmethod
     def read(cls, file: Path) -> "Recipe":
         """Raises TypeError or KeyError where the file says what no recipe has."""
         given = json.loads(file.read_text(encoding="utf-8"))
         stages = [Stage(**{**row, "mixture": Mixture(**row["mixture"])}) for row in given["stages"]]
-        return cls(given["seed"], tuple(stages))
+        return cls(given["seed"], tuple(stages), tuple(given["average"]))
 
 
 @dataclass(frozen=True)
@@ -71,18 +79,34 @@ class Example:
 
 
 def train(data: Path, base: Path, folder: Path, recipe: Recipe) -> Path:
-    """Runs the stages, each from what the one before left in `folder`; returns the last network.
+    """Runs the stages in `folder`; returns the folder of the network that they make.
 
     A stage that is finished there is not run again. Raises FloatingPointError where a loss is not
-    finite.
+    finite, KeyError where a stage is named that does not come before.
     """
+    done: dict[str, Path] = {}
     start = base
     for number, stage in enumerate(recipe.stages, 1):
+        start = done[stage.after] if stage.after else start
         out = folder / f"{number}-{stage.name}"
         if not (out / DONE).exists():
-            fit(data, base, start, out, stage, recipe.seed)
-        start = out
-    return start
+            fit(data, base, start, out, stage, recipe.seed + number - 1)
+        start = done[stage.name] = out
+    return average([done[name] for name in recipe.average], folder / "network")
+
+
+def average(trained: Sequence[Path], out: Path) -> Path:
+    """Writes the network whose weights are the mean of those of `trained`; returns `out`."""
+    networks = [
+        BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        for folder in trained
+    ]
+    weights = [network.state_dict() for network in networks]
+    mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
+    networks[0].load_state_dict(mean)
+    networks[0].save_pretrained(out)
+    AutoTokenizer.from_pretrained(trained[0]).save_pretrained(out)
+    return out
 
 
 def fit(data: Path, base: Path, start: Path, out: Path, stage: Stage, seed: int) -> None:
