@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from dedup.ml.packing import budget_batches, fastest_dtype
+from dedup.ml.packing import PackedBert, cut, fastest_dtype
 from dedup.ml.pairs import Pair
 
 MAX_TOKENS = 256
@@ -22,10 +22,11 @@ class CrossEncoder:
     def __init__(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype or fastest_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        network = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        if any(not torch.isfinite(w).all() for w in network.parameters()):
+        self.network = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        self.network.eval()
+        if any(not torch.isfinite(w).all() for w in self.network.parameters()):
             raise FloatingPointError("the cross-encoder has a weight that is not finite")
-        self.network = network.to(self.dtype).eval()
+        self.packed = PackedBert(self.network.bert, self.dtype)
 
     def scores(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Raw logits, (n,) float64. Raises FloatingPointError where one is not finite."""
@@ -33,30 +34,23 @@ class CrossEncoder:
         if not pairs:
             return logits
         ids, types = self._encode(pairs)
-        for chosen in budget_batches([len(i) for i in ids]):
-            rows = {
-                "input_ids": [ids[i] for i in chosen],
-                "token_type_ids": [types[i] for i in chosen],
-            }
-            batch = self.tokenizer.pad(rows, return_tensors="pt")
+        for chosen in cut([len(row) for row in ids]):
+            states = self.packed.first_states([ids[i] for i in chosen], [types[i] for i in chosen])
             with torch.inference_mode():
-                logits[chosen] = self.network(**batch).logits[:, 0].double().numpy()
+                pooled = torch.tanh(self.network.bert.pooler.dense(states.float()))
+                logits[chosen] = self.network.classifier(pooled)[:, 0].double().numpy()
         return _finite(logits)
 
     def reference_scores(self, pairs: Sequence[Pair]) -> np.ndarray:
         """The same one pair at a time in plain fp32 transformers: what `scores` is held to."""
-        network = self.network.to(torch.float32)
-        try:
-            with torch.inference_mode():
-                each = [
-                    network(**self.tokenizer(
-                        *sorted([p.older, p.newer]), truncation=True, max_length=MAX_TOKENS,
-                        return_tensors="pt",
-                    )).logits.item()
-                    for p in pairs
-                ]  # fmt: skip
-        finally:
-            self.network.to(self.dtype)
+        with torch.inference_mode():
+            each = [
+                self.network(**self.tokenizer(
+                    *sorted([p.older, p.newer]), truncation=True, max_length=MAX_TOKENS,
+                    return_tensors="pt",
+                )).logits.item()
+                for p in pairs
+            ]  # fmt: skip
         return _finite(np.asarray(each))
 
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:

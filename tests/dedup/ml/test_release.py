@@ -69,7 +69,7 @@ def test_the_order_of_a_pair_does_not_matter(scorer, golden):
 def test_the_fast_path_agrees_with_the_reference(scorer, golden):
     pairs = pairs_of(golden) + [Pair("long " * n, "other " * n) for n in (1, 30, 200)]
     assert scorer.cross.scores(pairs) == pytest.approx(
-        scorer.cross.reference_scores(pairs), abs=0.08
+        scorer.cross.reference_scores(pairs), abs=0.05
     )
 
 

@@ -1,0 +1,54 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertModel
+
+from dedup.ml.packing import PackedBert, cut
+
+TEXTS = st.lists(
+    st.lists(st.integers(1, 49), min_size=1, max_size=20), min_size=1, max_size=12
+).map(lambda texts: sorted(texts, key=len))
+
+
+def small_bert():
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=20,
+    )
+    return BertModel(config).eval()
+
+
+BERT = small_bert()
+PACKED = PackedBert(BERT, torch.float32)
+
+
+@given(TEXTS)
+def test_a_packed_batch_says_what_each_text_says_alone(texts):
+    types = [[i % 2 for i in range(len(text))] for text in texts]
+    with torch.inference_mode():
+        alone = [
+            BERT(
+                input_ids=torch.tensor([text]), token_type_ids=torch.tensor([kind])
+            ).last_hidden_state[0, 0]
+            for text, kind in zip(texts, types, strict=True)
+        ]
+
+    torch.testing.assert_close(
+        PACKED.first_states(texts, types), torch.stack(alone), atol=1e-5, rtol=1e-5
+    )
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 500))
+def test_batches_hold_every_row_once_shortest_first_within_the_budget(lengths, budget):
+    batches = list(cut(lengths, budget))
+
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths)
+    for batch in batches:
+        assert len(batch) == 1 or sum(lengths[row] for row in batch) <= budget
