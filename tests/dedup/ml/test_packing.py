@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
@@ -27,6 +27,7 @@ BERT = small_bert()
 PACKED = PackedBert(BERT, torch.float32)
 
 
+@settings(deadline=None, max_examples=50)
 @given(TEXTS)
 def test_a_packed_batch_says_what_each_text_says_alone(texts):
     types = [[i % 2 for i in range(len(text))] for text in texts]
