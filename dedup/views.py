@@ -222,9 +222,9 @@ def _neighbours(reviewer: User, flag: Flag) -> tuple[int | None, int | None]:
 
 def _band(flag: Flag) -> str:
     if flag.probability >= flag.release.sure_threshold:
-        return _("Very likely the same")
-    is_likely = flag.probability >= flag.release.threshold
-    return _("Likely the same") if is_likely else _("Perhaps the same")
+        return _("Likely the same")
+    is_flagged_yet = flag.probability >= flag.release.threshold
+    return _("Perhaps the same") if is_flagged_yet else _("Hardly the same")
 
 
 @require_POST

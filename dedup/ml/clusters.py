@@ -18,8 +18,10 @@ from dedup.ml.data import Labelled
 from dedup.ml.text import model_input
 
 FOLDER = Path(__file__).with_name("clusters")
-# Lines of business that no network is trained on: the first ones calibrate, the others report.
-CALIBRATING = ("car_sharing", "photo_editor")
+PORTAL = Path(__file__).parents[1] / "management" / "demo" / "seed.json"
+# Lines of business that no network is trained on: by the first ones a blend is chosen, the others
+# report. Nothing is trained on the demo's questions either: on them probabilities are calibrated.
+CHOOSING = ("car_sharing", "photo_editor")
 REPORTING = ("printer_maker", "travel_booking")
 Embed = Callable[[Sequence[str]], np.ndarray]
 SHORTLIST = 50  # candidates of a question, as the portal draws them
@@ -57,7 +59,7 @@ def read_clusters(names: Iterable[str]) -> list[Written]:
 
 def training_names() -> list[str]:
     """The lines of business that networks are trained on."""
-    kept = set(CALIBRATING) | set(REPORTING)
+    kept = set(CHOOSING) | set(REPORTING)
     return sorted(file.stem for file in FOLDER.glob("*.jsonl") if file.stem not in kept)
 
 
@@ -111,9 +113,23 @@ class Shortlisted:
 
 def shortlisted(names: Iterable[str], embed: Embed, count: int = SHORTLIST) -> Shortlisted:
     """Each question of a line of business beside the `count` nearest of it, every pair once."""
+    return _shortlisted([read_clusters([name]) for name in names], embed, count)
+
+
+def portal_shortlisted(embed: Embed, count: int = SHORTLIST) -> Shortlisted:
+    """The same for the demo's portal: other writers than the clusters', several products."""
+    rows = json.loads(PORTAL.read_text(encoding="utf-8"))["questions"]
+    numbers = {row["key"]: i for i, row in enumerate(rows)}
+    found = [
+        Written(row["title"], row["body"], numbers[row["duplicate_of"] or row["key"]])
+        for row in rows
+    ]
+    return _shortlisted([found], embed, count)
+
+
+def _shortlisted(portals: Iterable[Sequence[Written]], embed: Embed, count: int) -> Shortlisted:
     pairs, differences = [], []
-    for name in names:
-        found = read_clusters([name])
+    for found in portals:
         vectors = embed([question.input for question in found])
         nearest = np.argsort(-(vectors @ vectors.T), axis=1)[:, : count + 1]
         chosen = {(min(i, j), max(i, j)) for i, row in enumerate(nearest) for j in row.tolist()}
