@@ -96,24 +96,24 @@ def check(url: str, *, say: Callable[[str], object]) -> Report:
     ]
     rows = {row["title"]: row for row in text.arrivals()}
     known = {key: row for key, row in rows.items() if row["kind"] == "duplicate"}
-    right = [key for key, row in known.items() if _hits(flags[key], row)]
+    hits = {key: hit for key, row in known.items() if (hit := _hit(flags[key], row))}
     wrong = [key for key in rows if key not in known and flags[key]]
     for key in wrong:
         say(f"  flagged although it differs: {key}")
     for key in known:
-        if key not in right:
+        if key not in hits:
             say(f"  not flagged: {key}")
     entries = OutboxEntry.objects
     return Report(
         questions=Question.objects.count(),
         checked=entries.filter(settled_at__isnull=False).count(),
-        known_duplicates_flagged=len(right),
+        known_duplicates_flagged=len(hits),
         of=len(known),
         near_misses_flagged=len(wrong),
         of_near_misses=len(rows) - len(known),
         submit_to_flag_seconds_p50=round(float(np.quantile(waits or [0], 0.5)), 2),
         submit_to_flag_seconds_p95=round(float(np.quantile(waits or [0], 0.95)), 2),
-        merge_roundtrip_ok=bool(right) and _roundtrip(url, flags[right[0]][0], say=say),
+        merge_roundtrip_ok=bool(hits) and _roundtrip(url, next(iter(hits.values())), say=say),
         seconds=round(time.monotonic() - begun, 1),
     )
 
@@ -149,10 +149,10 @@ def _flags_of(question_id: int) -> list[Flag]:
     return list(found.select_related("older", "newer").order_by("-probability"))
 
 
-def _hits(flags: list[Flag], row: dict[str, Any]) -> bool:
-    """Whether a flag names a question of the cluster that the arrival asks again."""
+def _hit(flags: list[Flag], row: dict[str, Any]) -> Flag | None:
+    """The flag that names a question of the cluster that the arrival asks again."""
     wanted = {text.SOURCE + key for key in text.cluster_of(row["of"])}
-    return any(wanted & {flag.older.source, flag.newer.source} for flag in flags)
+    return next((f for f in flags if wanted & {f.older.source, f.newer.source}), None)
 
 
 def _roundtrip(url: str, flag: Flag, *, say: Callable[[str], object]) -> bool:
