@@ -33,7 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.console = Console(stderr=True)
-        signal.signal(signal.SIGTERM, _interrupt)
+        for signal_ in (signal.SIGINT, signal.SIGTERM):  # also where a shell told us to ignore it
+            signal.signal(signal_, _interrupt)
         given = {
             name: value
             for name, value in os.environ.items()
