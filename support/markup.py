@@ -24,8 +24,11 @@ def to_markdown(text: str) -> str:
     if not _LOOKS_LIKE_HTML.search(text):
         return text.strip()
     reader = _Reader()
-    reader.feed(text)
-    reader.close()
+    try:
+        reader.feed(text)
+        reader.close()
+    except AssertionError:  # what the standard library's reader says of `<![` without its end
+        return text.strip()
     return reader.result()
 
 

@@ -31,6 +31,11 @@ def test_html_becomes_markdown_and_all_else_stays(html, markdown):
     assert to_markdown(html) == markdown
 
 
+@pytest.mark.parametrize("text", ["<p>if (a <![0]) b</p>", "<p>x <![foo[ y ]]></p>"])
+def test_what_no_reader_can_read_stays_as_it_is(text):
+    assert to_markdown(text) == text
+
+
 def test_quotes_without_end_cost_no_more_than_their_length():
     found = to_markdown("<blockquote>" * 20_000 + "deep")
 
