@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from dedup import pipeline, releases, reranking, scoring
 from dedup.checks import HARD_LIMIT_SECONDS
+from dedup.ml.artifact import ArtifactRefused
 from support import outbox
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def check_waiting(**_: object) -> None:
     """Check what waits in the outbox; ring again while something is left."""
     try:
         settled = pipeline.check_waiting(limit=settings.DEDUP_BATCH)
-    except releases.NoRelease as error:
+    except (releases.NoRelease, ArtifactRefused) as error:
         log.warning("Questions wait: %s", error)
         return
     if settled and outbox.has_waiting(timezone.now()):

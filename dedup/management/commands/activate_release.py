@@ -43,6 +43,5 @@ def _is_any_usable() -> bool:
 
 
 def _activate(name: str) -> Release:
-    release = releases.add(name)
-    open_release(releases.folder_of(release))
-    return releases.activate(release=release)
+    open_release(settings.DEDUP_ARTIFACTS / name)  # proved first: what fails leaves no row behind
+    return releases.activate(release=releases.add(name))
