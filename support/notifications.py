@@ -144,7 +144,8 @@ def _send(notification: Notification, server: BaseEmailBackend) -> bool:
     recipient = notification.recipient
     readable = Question.objects.visible_to(recipient).filter(pk=notification.question_id).exists()
     undone = notification.merge is not None and not notification.merge.is_in_force
-    if undone or not readable or not recipient.email:
+    wants = recipient.is_active and recipient.wants_mail  # may have changed since the row was put
+    if undone or not readable or not wants or not recipient.email:
         notification.status = Notification.Status.CANCELLED
     else:
         subject, _, body = _render(notification).partition("\n")
