@@ -113,7 +113,7 @@ def dispute(request: HtmxRequest, pk: int) -> HttpResponse:
     try:
         review.dispute(question=question, by=request.user, reason=request.POST.get("reason", ""))
         messages.success(request, _("Thank you. Our team will look at it again."))
-    except review.ReviewRefused as error:
+    except (review.ReviewRefused, merging.MergeRefused) as error:
         messages.error(request, str(error))
     return redirect(question)
 

@@ -67,7 +67,6 @@ def _people(rows: list[dict[str, Any]]) -> dict[str, User]:
                 "display_name": row["display_name"],
                 "email": row["email"],
                 "password": password,
-                "is_staff": row["role"] != permissions.CUSTOMER,
             },
         )
         person.groups.add(Group.objects.get(name=row["role"]))
