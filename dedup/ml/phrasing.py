@@ -12,15 +12,13 @@ from typing import Any
 from dedup.ml.data import Labelled
 
 FILE = Path(__file__).with_name("phrasings.json")
-HELD_EVERY = 5  # each fifth family is kept for calibration: no network is trained on it
+HELD_EVERY = 5  # no network is trained on each fifth family
 
 
-def phrase(count: int, rng: random.Random, *, held: bool = False) -> list[Labelled]:
-    """`count` labelled pairs; `held` draws from the families that training never sees."""
+def phrase(count: int, rng: random.Random) -> list[Labelled]:
+    """`count` labelled pairs for training."""
     written = json.loads(FILE.read_text(encoding="utf-8"))
-    families = [
-        f for i, f in enumerate(written["families"]) if (i % HELD_EVERY == HELD_EVERY - 1) == held
-    ]
+    families = [f for i, f in enumerate(written["families"]) if i % HELD_EVERY != HELD_EVERY - 1]
     return [_pair(written, rng.choice(families), rng) for _ in range(count)]
 
 
