@@ -23,6 +23,7 @@ PORTAL = Path(__file__).parents[1] / "management" / "demo" / "seed.json"
 # report. Nothing is trained on the demo's questions either: on them probabilities are calibrated.
 CHOOSING = ("car_sharing", "photo_editor")
 REPORTING = ("printer_maker", "travel_booking")
+TOPICS = ("cooking", "grammar_usage", "social_apps")  # as forums have them; these report too
 Embed = Callable[[Sequence[str]], np.ndarray]
 SHORTLIST = 50  # candidates of a question, as the portal draws them
 NO_BODY = 0.25  # share of training pairs that are cut to their titles
@@ -59,7 +60,7 @@ def read_clusters(names: Iterable[str]) -> list[Written]:
 
 def training_names() -> list[str]:
     """The lines of business that networks are trained on."""
-    kept = set(CHOOSING) | set(REPORTING)
+    kept = {*CHOOSING, *REPORTING, *TOPICS}
     return sorted(file.stem for file in FOLDER.glob("*.jsonl") if file.stem not in kept)
 
 

@@ -32,15 +32,17 @@ def file_hash(folder: Path, name: str) -> str:
     return hashlib.sha256((folder / f"{name}.jsonl.gz").read_bytes()).hexdigest()
 
 
-def labelled(folder: Path, name: str) -> list[Labelled]:
+def labelled(folder: Path, name: str, kind: str = "natural") -> list[Labelled]:
     """Pairs of titles with their label; of `qqp_train` only the rows that are safe to train on.
 
-    Safe means drawn with both classes and sharing no question with a published evaluation pair.
+    Safe means sharing no question with a published evaluation pair; `kind` tells the rows that
+    were drawn with both classes ("natural") from those that are duplicates only ("mates").
     """
     kept = (
         row
         for row in rows(folder, name)
-        if name != "qqp_train" or (row["natural"] and not row["shares_eval_question"])
+        if name != "qqp_train"
+        or (row["natural"] == (kind == "natural") and not row["shares_eval_question"])
     )
     return [
         Labelled(model_input(row["q1"]), model_input(row["q2"]), float(row["label"]))
