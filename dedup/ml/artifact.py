@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
-ALLOWED = {".json", ".safetensors", ".md", ".txt"}
+ALLOWED = {".json", ".safetensors", ".md", ".txt", ".svg"}
 REQUIRED_KEYS = {
     "name", "created_at", "files", "recipe", "data", "base", "metrics", "calibration",
     "thresholds", "languages", "licences", "golden",
@@ -57,6 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 COEFFICIENTS = ("bias", "by_logit", "by_cosine", "prior")
+OPTIONAL_COEFFICIENTS = ("low", "high")
 
 
 def verify(folder: Path) -> Manifest:

@@ -5,6 +5,8 @@ import logging
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +17,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification, BertModel
 
 from dedup.ml.artifact import MANIFEST, hash_files
 from dedup.ml.biencoder import BiEncoder
-from dedup.ml.calibration import Calibration, fit_calibration
+from dedup.ml.calibration import Calibration, fit_calibration, trust
 from dedup.ml.card import model_card
 from dedup.ml.clusters import (
     CHOOSING,
@@ -27,7 +29,7 @@ from dedup.ml.clusters import (
     written_hash,
 )
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
-from dedup.ml.data import Labelled, file_hash, forum_rows, rows
+from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
 from dedup.ml.measuring import Measured, Reported, measure_all
 from dedup.ml.mixture import TRAINING_FILES
@@ -37,8 +39,10 @@ from dedup.ml.training import DONE, SCALE
 
 log = logging.getLogger(__name__)
 
-SHARES = [0.7, 0.85]
-LOGIT_WEIGHTS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
+SHARES = [0.7, 0.8, 0.9, 1.0]
+LOGIT_WEIGHTS = [0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
+TRUSTED = [(-2.0, -1.0), (0.2, 0.5), (0.3, 0.6), (0.4, 0.7)]  # cosines where the logit counts
+TITLES_LOSS = 0.003  # of average precision on titles: what support questions may cost
 WANTED = {"flag": 0.24, "suggest": 0.05, "sure": 0.40}
 FOREIGN = "semeval_cqa_train_part2"  # stands for texts of other kinds when weights are chosen
 FOREIGN_LOSS = 0.0015  # of mean average precision: taken for noise
@@ -83,43 +87,59 @@ def write_bi_encoder(base: Path, out: Path) -> None:
 
 @dataclass(frozen=True)
 class Blend:
-    """How far the network goes from the base, and its logit's weight beside SCALE times the cosine.
+    """How far the network goes from the base, its logit's weight beside SCALE times the cosine,
+    and from which cosine on it counts (see `Calibration`).
 
-    `ap` is on support questions, the mean of two kinds; `forum_map` on forum questions, whose
-    labels trained nothing.
+    `support_ap` is on support questions, the mean of two kinds; `titles_ap` on Quora's development
+    pairs; `forum_map` on forum questions, whose labels trained nothing.
     """
 
     share: float
     weight: float
-    ap: float
+    low: float
+    high: float
+    support_ap: float
+    titles_ap: float
     forum_map: float
 
 
 def choose_blend(data: Path, base: Path, trained: Path, bi: BiEncoder) -> tuple[Blend, list[Blend]]:
-    """The best blend on support questions of those that lose next to nothing on forum questions,
-    which stand for texts of other kinds; and all that were tried."""
-    trades = thinned(shortlisted(CHOOSING, bi.embed))
-    portal, forum = portal_shortlisted(bi.embed).pairs, forum_rows(data, FOREIGN)
+    """The best blend on support questions of those that are about the best on titles and lose next
+    to nothing on forum questions, which stand for texts of other kinds; and all that were tried."""
+    support = [thinned(shortlisted(CHOOSING, bi.embed)), portal_shortlisted(bi.embed).pairs]
+    titles, forum = labelled(data, "qqp_dev"), forum_rows(data, FOREIGN)
     queries, tried = [str(row["qid"]) for row in rows(data, FOREIGN)], []
     for share in SHARES:
         with TemporaryDirectory() as folder:
             write_cross_encoder(base, trained, share, Path(folder))
             cross = CrossEncoder(Path(folder))
-        known = [Measured.of(pairs, bi, cross) for pairs in (trades, portal)]
-        strange = Measured.of(forum, bi, cross)
-        for weight in LOGIT_WEIGHTS:
-            aps = [average_precision(mixed(m, weight), m.labels) for m in known]
-            mean = mean_average_precision(queries, mixed(strange, weight), strange.labels)
-            tried.append(Blend(share, weight, float(np.mean(aps)), mean))
-            log.info("tried %s", tried[-1])
+        *known, quora, strange = [
+            Measured.of(pairs, bi, cross) for pairs in (*support, titles, forum)
+        ]
+        for weight, (low, high) in product(LOGIT_WEIGHTS, TRUSTED):
+            ranked = partial(mixed, weight=weight, low=low, high=high)
+            blend = Blend(
+                share, weight, low, high,
+                float(np.mean([average_precision(ranked(m), m.labels) for m in known])),
+                average_precision(ranked(quora), quora.labels),
+                mean_average_precision(queries, ranked(strange), strange.labels),
+            )  # fmt: skip
+            tried.append(blend)
+            log.info("tried %s", blend)
     cosine_alone = tried[0].forum_map  # a weight of zero
     kept = [t for t in tried if t.forum_map >= cosine_alone - FOREIGN_LOSS]
-    return max(kept, key=lambda t: t.ap), tried
+    best = max(t.titles_ap for t in kept)
+    return max((t for t in kept if t.titles_ap >= best - TITLES_LOSS), key=_support), tried
 
 
-def mixed(measured: Measured, weight: float) -> np.ndarray:
-    """(n,) what pairs are ranked by: SCALE times the cosine and `weight` times the logit."""
-    return np.asarray(SCALE * measured.cosines + weight * measured.logits)
+def _support(blend: Blend) -> float:
+    return blend.support_ap
+
+
+def mixed(measured: Measured, weight: float, low: float, high: float) -> np.ndarray:
+    """(n,) what pairs are ranked by: SCALE times the cosine, and the logit where it is trusted."""
+    heard = trust(measured.cosines, low, high) * measured.logits
+    return np.asarray(SCALE * measured.cosines + weight * heard)
 
 
 def thinned(found: Shortlisted) -> list[Labelled]:
@@ -131,11 +151,14 @@ def thinned(found: Shortlisted) -> list[Labelled]:
     ]
 
 
-def calibrate(fitted: Measured, weight: float) -> Calibration:
+def calibrate(fitted: Measured, blend: Blend) -> Calibration:
     """Scale and bias for a fixed weight of the logit beside SCALE times the cosine."""
-    ranked = mixed(fitted, weight) / SCALE
+    ranked = mixed(fitted, blend.weight, blend.low, blend.high) / SCALE
     found = fit_calibration(np.zeros(len(ranked)), ranked, fitted.labels)
-    return Calibration(found.bias, found.by_cosine * weight / SCALE, found.by_cosine, found.prior)
+    by_logit = found.by_cosine * blend.weight / SCALE
+    return Calibration(
+        found.bias, by_logit, found.by_cosine, found.prior, low=blend.low, high=blend.high
+    )
 
 
 def thresholds(calibration: Calibration, fitted: Measured, held: Measured) -> dict[str, Any]:
@@ -192,7 +215,7 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
     cross = CrossEncoder(out / "cross-encoder")
     fitted = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
     reported = Reported.of(bi, cross)
-    calibration = calibrate(fitted, blend.weight)
+    calibration = calibrate(fitted, blend)
     chosen = thresholds(calibration, fitted, reported.measured)
     flag = chosen["flag"]["probability"]
     metrics = measure_all(data, bi, cross, calibration, flag, reported)

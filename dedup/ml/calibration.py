@@ -1,6 +1,6 @@
 """Raw score and cosine -> probability, by logistic regression (Platt 1999)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,31 +9,46 @@ from dedup.ml.pairs import Values
 
 @dataclass(frozen=True)
 class Calibration:
-    """probability = sigmoid(bias + logit * by_logit + cosine * by_cosine).
+    """probability = sigmoid(bias + by_logit * trust * logit + by_cosine * cosine).
 
-    `prior` is the share of duplicates among the pairs that it speaks of.
+    `trust` rises from 0 at a cosine of `low` to 1 at `high`: the network was taught to tell texts
+    apart that look alike; of texts that do not, the cosine knows more. `prior` is the share of
+    duplicates among the pairs that it speaks of.
     """
 
     bias: float
     by_logit: float
     by_cosine: float
     prior: float = 0.5
+    low: float = -2.0  # no cosine is so low: trusted everywhere
+    high: float = -1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+
+    def ranked_by(self, logits: Values, cosines: Values) -> np.ndarray:
+        """(n,) float64 log-odds. Raises FloatingPointError where a value is not finite."""
+        logit, cosine = np.asarray(logits, np.float64), np.asarray(cosines, np.float64)
+        heard = trust(cosine, self.low, self.high) * logit
+        raw = self.bias + self.by_logit * heard + self.by_cosine * cosine
+        if not np.isfinite(raw).all():
+            raise FloatingPointError("a score or a cosine is not finite")
+        return np.asarray(raw)
 
     def probabilities(self, logits: Values, cosines: Values) -> np.ndarray:
         """(n,) float64 in 0..1. Raises FloatingPointError where a value is not finite."""
-        raw = (
-            self.bias
-            + self.by_logit * np.asarray(logits, dtype=np.float64)
-            + self.by_cosine * np.asarray(cosines, dtype=np.float64)
-        )
-        if not np.isfinite(raw).all():
-            raise FloatingPointError("a score or a cosine is not finite")
-        return sigmoid(raw)
+        return sigmoid(self.ranked_by(logits, cosines))
 
     def at_prior(self, prior: float) -> "Calibration":
         """The same map where `prior` of all pairs are duplicates (Elkan 2001)."""
         shift = _log_odds(prior) - _log_odds(self.prior)
-        return Calibration(self.bias + shift, self.by_logit, self.by_cosine, prior)
+        return replace(self, bias=self.bias + shift, prior=prior)
+
+
+def trust(cosines: Values, low: float, high: float) -> np.ndarray:
+    """(n,) from 0 at `low` to 1 at `high`, straight between."""
+    return np.clip((np.asarray(cosines, np.float64) - low) / (high - low), 0.0, 1.0)
 
 
 def _log_odds(share: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dedup.ml.artifact import COEFFICIENTS, ArtifactRefused, Manifest, verify
+from dedup.ml.artifact import COEFFICIENTS, OPTIONAL_COEFFICIENTS, ArtifactRefused, Manifest, verify
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
@@ -58,12 +58,20 @@ def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
         bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
     except Exception as error:  # whatever a loader raises, the release is not usable
         raise ArtifactRefused(f"the networks cannot be loaded: {error}") from error
-    given = manifest.raw["calibration"]["coefficients"]
-    calibration = Calibration(**{name: given[name] for name in COEFFICIENTS})
+    calibration = _calibration(manifest)
     scorer = ReleaseScorer(manifest, bi, cross, calibration)
     check_golden(scorer)
     log.info("release %s opened, %s", scorer.name, cross.dtype)
     return scorer
+
+
+def _calibration(manifest: Manifest) -> Calibration:
+    given = manifest.raw["calibration"]["coefficients"]
+    names = [*COEFFICIENTS, *(name for name in OPTIONAL_COEFFICIENTS if name in given)]
+    try:
+        return Calibration(**{name: float(given[name]) for name in names})
+    except (TypeError, ValueError) as error:
+        raise ArtifactRefused(f"the calibration is malformed: {error}") from error
 
 
 def check_golden(scorer: ReleaseScorer) -> None:

@@ -21,3 +21,22 @@ def test_a_score_that_is_not_finite_never_becomes_a_probability(bad):
 def test_the_prior_shifts_the_probability():
     rare = Calibration(0, 1, 0, prior=0.5).at_prior(0.02)
     assert rare.probabilities([0], [0])[0] == pytest.approx(0.02)
+
+
+def test_the_logit_counts_only_where_texts_look_alike():
+    careful = Calibration(0, 1, 0, low=0.4, high=0.6)
+
+    assert careful.ranked_by([3, 3, 3, 3], [0.1, 0.4, 0.5, 0.9]).tolist() == pytest.approx(
+        [0, 0, 1.5, 3]
+    )
+
+
+def test_what_is_trusted_keeps_its_place_at_another_prior():
+    careful = Calibration(0, 1, 0, low=0.4, high=0.6).at_prior(0.1)
+
+    assert (careful.low, careful.high, careful.prior) == (0.4, 0.6, 0.1)
+
+
+def test_a_calibration_that_trusts_from_high_to_low_is_refused():
+    with pytest.raises(ValueError, match="not below"):
+        Calibration(0, 1, 0, low=0.6, high=0.4)

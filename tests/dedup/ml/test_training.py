@@ -48,7 +48,7 @@ def test_every_recipe_names_only_stages_that_it_has(file):
     assert len(set(names)) == len(names)
     assert set(recipe.average) <= set(names)
     for number, stage in enumerate(recipe.stages):
-        assert not stage.after or stage.after in names[:number]
+        assert set(stage.after) <= set(names[:number])
 
 
 def test_a_recipe_with_an_unknown_word_is_refused(tmp_path):
