@@ -173,16 +173,17 @@ def neighbours(bi: BiEncoder, texts: list[str], count: int) -> np.ndarray:
 
 
 def neighbours_of(asking: np.ndarray, vectors: np.ndarray, count: int) -> np.ndarray:
-    """Row numbers of the vectors nearest to each of `asking`, nearest first: (n, count).
+    """Row numbers of the vectors nearest to each of `asking`, nearest first: (n, at most count).
 
     `asking` are the first rows of `vectors`; nothing is its own neighbour.
     """
+    count = min(count, len(vectors) - 1)
     found = []
     for begun in range(0, len(asking), 1_000):
         likeness = asking[begun : begun + 1_000] @ vectors.T
         rows_of = np.arange(len(likeness))
         likeness[rows_of, begun + rows_of] = -np.inf
-        best = np.argpartition(-likeness, min(count, len(vectors) - 1), axis=1)[:, :count]
+        best = np.argpartition(-likeness, count, axis=1)[:, :count]
         order = np.argsort(-np.take_along_axis(likeness, best, axis=1), axis=1)
         found.append(np.take_along_axis(best, order, axis=1))
     return np.concatenate(found)

@@ -1,0 +1,71 @@
+"""Tiny networks and data folders: quick to make, the same shapes as the real ones."""
+
+import gzip
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+WORDS = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]",
+    "how", "do", "i", "open", "close", "a", "door", "window", "car", "shop", "bill", "pay", "the",
+    "in", "my", "new", "old", "red", "blue", "1", "2", "3",
+]  # fmt: skip
+INTENTS = ("banking77_train", "clinc150_train", "hwu64_train")
+
+
+def write_tokenizer(folder):
+    ids = {word: i for i, word in enumerate(WORDS)}
+    plain = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]",
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def write_base(folder: Path, seed: int = 1) -> Path:
+    """A one-layer BERT with a head; loads as bi-encoder, base, teacher or cross-encoder."""
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 1,
+        "max_position_embeddings": 64,
+    }  # fmt: skip
+    BertForSequenceClassification(BertConfig(**shape)).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_rows(folder: Path, name: str, rows) -> None:
+    with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def write_data(folder: Path) -> Path:
+    """A data folder with a few rows in each file that a mixture reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    things = ["door", "window", "car", "shop", "bill"]
+    asks = [f"how do i {verb} the {thing}" for verb in ("open", "close") for thing in things]
+    write_rows(folder, "qqp_train", [
+        {"q1": a, "q2": b, "label": int(a[:13] == b[:13]), "natural": n % 3 != 0,
+         "shares_eval_question": n % 5 == 4}
+        for n, (a, b) in enumerate((a, b) for a in asks for b in asks if a < b)
+    ])  # fmt: skip
+    write_rows(folder, "rqe_train", [
+        {"q1": f"pay my {a}", "q2": f"my {a} bill 1", "label": 1} for a in things
+    ])  # fmt: skip
+    write_rows(folder, "semeval_cqa_train_part1", [
+        {"q_title": f"new {a}", "q_body": "in my shop", "c_title": f"old {a}", "c_body": "blue",
+         "label": 1, "qid": a, "cid": a, "rank": 1}
+        for a in things
+    ])  # fmt: skip
+    write_rows(folder, "stackexchange_questions", [
+        {"title": f"red {a} {n}", "body": "how do i pay"} for a in things for n in (1, 2, 3)
+    ])  # fmt: skip
+    for name in INTENTS:
+        write_rows(folder, name, [{"text": f"{a} in my shop", "intent": a} for a in things])
+    return folder

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dedup.ml import training
+from dedup.ml.mixture import Mixture
+from dedup.ml.training import KEPT, Recipe, Stage, train
+from tests.dedup.ml.networks import write_base, write_data
+
+STAGE = Stage(
+    "only", Mixture(quora=24, mates=8, strangers=30), batch=4, rate=1e-2, stranger_weight=1.0
+)
+
+
+class PulledPlug(Exception):
+    pass
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def trained(tmp_path, name, *stages, **options):
+    data, base = write_data(tmp_path / "data"), write_base(tmp_path / "base")
+    recipe = Recipe(1, stages, (stages[-1].name,))
+    return train(data, base, tmp_path / name, recipe, **options)
+
+
+def test_training_that_was_stopped_ends_where_it_would_have_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "KEPT_EVERY", 0.0)
+    whole = weights(trained(tmp_path, "whole", STAGE))
+    steps, real = [], training.loss_of
+
+    def stop_at_the_tenth(*given):
+        steps.append(1)
+        if len(steps) == 10:
+            raise PulledPlug
+        return real(*given)
+
+    monkeypatch.setattr(training, "loss_of", stop_at_the_tenth)
+    with pytest.raises(PulledPlug):
+        trained(tmp_path, "parts", STAGE)
+    assert (tmp_path / "parts" / "1-only" / KEPT).exists()
+    parts = weights(trained(tmp_path, "parts", STAGE))
+
+    assert len(steps) < 2 * 16
+    assert not (tmp_path / "parts" / "1-only" / KEPT).exists()
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight)
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path, monkeypatch):
+    trained(tmp_path, "out", STAGE)
+    monkeypatch.setattr(training, "fit", lambda *given: pytest.fail("it was finished"))
+
+    trained(tmp_path, "out", STAGE)
+
+
+def test_a_stage_begins_at_the_mean_of_those_that_it_names(tmp_path):
+    short = {"mixture": Mixture(quora=8), "batch": 4, "rate": 1e-2}
+    stages = [Stage("one", **short), Stage("two", **short, after=("one",))]
+    stages.append(Stage("three", **short, after=("one", "two"), minutes=1e-9))
+    out = tmp_path / "out"
+    trained(tmp_path, "out", *stages)
+
+    one, two, three = (weights(out / name) for name in ("1-one", "2-two", "3-three"))
+
+    for name, weight in three.items():
+        torch.testing.assert_close(weight, (one[name] + two[name]) / 2)
+
+
+def test_a_taught_stage_needs_a_teacher(tmp_path):
+    with pytest.raises(ValueError, match="teacher"):
+        trained(tmp_path, "out", Stage("taught", Mixture(quora=4), is_taught=True))
+
+
+def test_strangers_are_corrected_as_the_teacher_would_have_it(tmp_path):
+    teacher = write_base(tmp_path / "teacher", seed=9)
+    stage = Stage("taught", Mixture(strangers=40), batch=4, rate=1e-3, is_taught=True)
+    costs = []
+    real = training.loss_of
+
+    def noted(network, tokenizer, examples, given):
+        costs.append([e.wanted for e in examples])
+        return real(network, tokenizer, examples, given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "loss_of", noted)
+        trained(tmp_path, "out", stage, teacher=teacher)
+
+    wanted = [w for row in costs for w in row]
+    assert max(wanted) > 0 > min(wanted)
+    assert sum(wanted) == pytest.approx(0, abs=1e-3 * len(wanted))
+
+
+def test_a_machine_that_slept_has_not_trained(tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000_000, 100_000))  # each look at it a day later
+    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+
+    trained(tmp_path, "out", Stage("only", Mixture(quora=24), batch=4, minutes=60.0))
+
+    note = (tmp_path / "out" / "1-only" / "stage.json").read_text()
+    assert '"steps": 6' in note
