@@ -31,9 +31,10 @@ from dedup.ml.clusters import (
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
-from dedup.ml.measuring import Measured, Reported, measure_all
+from dedup.ml.measuring import Measured, Measuring, Reported
 from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
+from dedup.ml.plots import precision_recall, reliability
 from dedup.ml.thresholds import choose_threshold, measure
 from dedup.ml.training import DONE, SCALE
 
@@ -213,12 +214,13 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
     blend, tried = choose_blend(data, base, trained, bi)
     write_cross_encoder(base, trained, blend.share, out / "cross-encoder")
     cross = CrossEncoder(out / "cross-encoder")
-    fitted = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
+    portal = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
+    fitted = portal.beside(Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross))
     reported = Reported.of(bi, cross)
     calibration = calibrate(fitted, blend)
-    chosen = thresholds(calibration, fitted, reported.measured)
+    chosen = thresholds(calibration, portal, reported.measured)
     flag = chosen["flag"]["probability"]
-    metrics = measure_all(data, bi, cross, calibration, flag, reported)
+    metrics = Measuring(data, bi, cross, calibration, flag).all(reported)
     log.info("metrics %s", json.dumps(metrics))
     raw = {
         "name": out.name,
@@ -238,14 +240,26 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
         "calibration": {
             "coefficients": asdict(calibration),
             "rows": len(fitted.labels),
-            "on": "shortlists of the demo's questions",
+            "on": "shortlists of the demo's questions and of two trades",
         },
         "thresholds": chosen,
         "golden": golden_pairs(bi, cross, calibration),
     }
+    for name, drawn in pictures(calibration, reported.measured).items():
+        (out / f"{name}.svg").write_text(drawn, encoding="utf-8")
     (out / "README.md").write_text(model_card(raw), encoding="utf-8")
     raw["files"] = hash_files(out)
     (out / MANIFEST).write_text(json.dumps(raw, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def pictures(calibration: Calibration, held: Measured) -> dict[str, str]:
+    """SVG by name, over shortlists that nothing was fitted on."""
+    p = held.probabilities(calibration)
+    curves = [("release", p), ("cosine alone", held.cosines)]
+    return {
+        "reliability": reliability(p, held.labels, "Calibration on held trades"),
+        "precision-recall": precision_recall(curves, held.labels, "Ranking on held trades"),
+    }
 
 
 def stages_of(trained: Path) -> list[dict[str, Any]]:

@@ -1,16 +1,17 @@
-"""What a release is measured on: each set beside the cosine alone."""
+"""What a release is measured on: each set beside the cosine alone and words alone."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dedup.ml.baselines import tfidf_cosines
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
-from dedup.ml.clusters import REPORTING, shortlisted
+from dedup.ml.clusters import REPORTING, SHORTLIST, TOPICS, Shortlisted, shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
 from dedup.ml.evaluation import (
@@ -20,17 +21,26 @@ from dedup.ml.evaluation import (
     calibration_error,
     f1,
     mean_average_precision,
+    paired_interval,
 )
+from dedup.ml.mixture import neighbours
 from dedup.ml.nearmisses import RULES
-from dedup.ml.pairs import Pair
+from dedup.ml.pairs import Pair, Values
+from dedup.ml.text import model_input
+from dedup.ml.thresholds import measure
 
 QUANTILES = np.linspace(0.005, 0.995, 199)
+TITLES = ("qqp_dev", "english_se_pairs", "rqe_test")
+FORUMS = ("semeval_cqa_dev", "semeval_cqa_test2016")
+INTENTS = ("banking77_test", "clinc150_test", "hwu64_test")
+SYMMETRY_ROWS = 500
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Raw scores, cosines and labels of labelled rows, each (n,)."""
+    """Raw scores, cosines and labels of labelled rows, each (n,); and the rows."""
 
+    pairs: list[Pair]
     logits: np.ndarray
     cosines: np.ndarray
     labels: np.ndarray
@@ -40,7 +50,16 @@ class Measured:
         """Runs both networks over the rows."""
         read = [Pair(p.first, p.second) for p in pairs]
         labels = np.asarray([p.label for p in pairs])
-        return cls(cross.scores(read), pair_cosines(bi.embed, read), labels)
+        return cls(read, cross.scores(read), pair_cosines(bi.embed, read), labels)
+
+    def beside(self, other: "Measured") -> "Measured":
+        """The rows of both."""
+        return Measured(
+            [*self.pairs, *other.pairs],
+            np.concatenate([self.logits, other.logits]),
+            np.concatenate([self.cosines, other.cosines]),
+            np.concatenate([self.labels, other.labels]),
+        )
 
     def probabilities(self, calibration: Calibration) -> np.ndarray:
         """(n,) calibrated probabilities."""
@@ -49,108 +68,166 @@ class Measured:
 
 @dataclass(frozen=True)
 class Reported:
-    """The shortlists that a release is reported on, scored."""
+    """Shortlists that a release is reported on, scored."""
 
     differences: list[str]
     measured: Measured
 
     @classmethod
-    def of(cls, bi: BiEncoder, cross: CrossEncoder) -> "Reported":
-        """Runs both networks over the lines of business that nothing was fitted on."""
-        found = shortlisted(REPORTING, bi.embed)
+    def of(cls, bi: BiEncoder, cross: CrossEncoder, found: Shortlisted | None = None) -> "Reported":
+        """Runs both networks; over the lines of business that nothing was fitted on by default."""
+        found = found or shortlisted(REPORTING, bi.embed)
         return cls(found.differences, Measured.of(found.pairs, bi, cross))
 
 
-def measure_all(
-    data: Path,
-    bi: BiEncoder,
-    cross: CrossEncoder,
-    calibration: Calibration,
-    flag: float,
-    reported: Reported,
-) -> dict[str, Any]:
-    """Every figure that the manifest carries; nothing was fitted or chosen on these rows.
+@dataclass(frozen=True)
+class Measuring:
+    """A release that is measured, on a folder of labelled sets.
 
-    Rankings are by the release's probability, beside the cosine alone. `calibration` speaks of
-    shortlisted pairs, where duplicates are rare; for sets that are half duplicates it is carried
-    to their share first.
+    `calibration` speaks of shortlisted pairs, where duplicates are rare; for sets that are half
+    duplicates it is carried to their share first. Rankings are by the release's probability.
     """
-    return {
-        "shortlists": _shortlists(reported, calibration, flag),
-        "sets": {
-            "qqp_dev": _pairs(labelled(data, "qqp_dev"), bi, cross, calibration),
-            "english_se_pairs": _pairs(labelled(data, "english_se_pairs"), bi, cross, calibration),
-            "rqe_test": _pairs(labelled(data, "rqe_test"), bi, cross, calibration),
-            "semeval_cqa_dev": _forum(data, "semeval_cqa_dev", bi, cross, calibration),
-            "semeval_cqa_test2016": _forum(data, "semeval_cqa_test2016", bi, cross, calibration),
-        },
-        "rule_made_near_misses": near_misses(data, bi, cross, calibration, flag),
-    }
+
+    data: Path
+    bi: BiEncoder
+    cross: CrossEncoder
+    calibration: Calibration
+    flag: float
+
+    def all(self, reported: Reported) -> dict[str, Any]:
+        """Every figure that the manifest carries; nothing was fitted on these rows."""
+        topics = Reported.of(self.bi, self.cross, shortlisted(TOPICS, self.bi.embed))
+        return {
+            "shortlists": self.shortlists(reported),
+            "topics": self.shortlists(topics),
+            "sets": {
+                **{name: self.titles(name) for name in TITLES},
+                **{name: self.forum(name) for name in FORUMS},
+            },
+            "links": self.links(),
+            "intents": {name: self.intents(name) for name in INTENTS},
+            "rule_made_near_misses": self.near_misses(),
+        }
+
+    def shortlists(self, reported: Reported) -> dict[str, Any]:
+        """Pairs as a shortlist delivers them, and what the flag threshold does there."""
+        measured = reported.measured
+        p, labels = measured.probabilities(self.calibration), measured.labels
+        kinds = sorted(set(reported.differences) - {""})
+        chosen = {kind: np.asarray([d == kind for d in reported.differences]) for kind in kinds}
+        return {
+            **ranked(average_precision, p, measured),
+            "duplicates": int(labels.sum()),
+            "calibration_error": calibration_error(p, labels),
+            "flagged": measure(self.flag, 0.0, p, labels).as_dict(),
+            "near_misses_flagged": {
+                kind: {"rows": int(rows.sum()), "flagged": float((p[rows] >= self.flag).mean())}
+                for kind, rows in chosen.items()
+            },
+        }
+
+    def titles(self, name: str) -> dict[str, Any]:
+        """A set of labelled pairs of titles; by length too, a third of the rows each."""
+        measured = Measured.of(labelled(self.data, name), self.bi, self.cross)
+        p, labels = measured.probabilities(self.calibration.at_prior(0.5)), measured.labels
+        lengths = [len(pair.older) + len(pair.newer) for pair in measured.pairs]
+        thirds = np.argsort(np.argsort(lengths, kind="stable")) * 3 // len(lengths)
+        return {
+            **ranked(average_precision, p, measured),
+            "accuracy": accuracy(p, labels),
+            "best_accuracy": max(accuracy(p, labels, at) for at in np.quantile(p, QUANTILES)),
+            "f1": f1(p, labels),
+            "best_f1": max(f1(p, labels, at) for at in np.quantile(p, QUANTILES)),
+            "calibration_error": calibration_error(p, labels),
+            "asymmetry": self.asymmetry(measured.pairs[:SYMMETRY_ROWS]),
+            "by_length": {
+                kind: average_precision(p[thirds == i], labels[thirds == i])
+                for i, kind in enumerate(("short", "middle", "long"))
+            },
+        }
+
+    def asymmetry(self, pairs: Sequence[Pair]) -> float:
+        """Largest difference of a logit between the two orders of a pair."""
+        turned = [Pair(pair.newer, pair.older) for pair in pairs]
+        return float(np.abs(self.cross.scores(pairs) - self.cross.scores(turned)).max())
+
+    def forum(self, name: str) -> dict[str, Any]:
+        """Candidates of forum questions; queries without a relevant one are left out."""
+        measured = Measured.of(forum_rows(self.data, name), self.bi, self.cross)
+        queries = [str(row["qid"]) for row in rows(self.data, name)]
+
+        def metric(scores: Values, labels: Values) -> float:
+            return mean_average_precision(queries, scores, labels)
+
+        p = measured.probabilities(self.calibration)
+        return {**ranked(metric, p, measured, interval=False), "metric": "MAP"}
+
+    def links(self) -> dict[str, Any]:
+        """Known duplicate links of small sites: mean reciprocal rank of the other end among the
+        `SHORTLIST` nearest of its site. What nobody linked is not known to be different."""
+        asked = list(rows(self.data, "stackexchange_questions"))
+        texts = [model_input(row["title"], row["body"]) for row in asked]
+        at = {(row["site"], row["id"]): i for i, row in enumerate(asked)}
+        found: dict[str, list[float]] = {"release": [], "cosine": [], "tfidf": []}
+        vectors = self.bi.embed(texts)
+        for row in rows(self.data, "stackexchange_duplicate_links"):
+            one, other = at[row["site"], row["id1"]], at[row["site"], row["id2"]]
+            site = [i for i in range(len(asked)) if asked[i]["site"] == row["site"] and i != one]
+            near = sorted(site, key=lambda i: -float(vectors[one] @ vectors[i]))[:SHORTLIST]
+            pairs = [Labelled(texts[one], texts[i], float(i == other)) for i in near]
+            measured = Measured.of(pairs, self.bi, self.cross)
+            ranks = {
+                "release": measured.probabilities(self.calibration),
+                "cosine": measured.cosines,
+                "tfidf": tfidf_cosines(measured.pairs),
+            }
+            for name, scores in ranks.items():
+                found[name].append(average_precision(scores, measured.labels))
+        means = {name: float(np.mean(values)) for name, values in found.items()}
+        return {"rows": len(found["release"]), "metric": "MRR", **means}
+
+    def intents(self, name: str, asked: int = 300, count: int = 10) -> dict[str, Any]:
+        """Near neighbours of one intent against those of others. The same intent is not the same
+        question: this is reported, nobody should want it high."""
+        found = [(model_input(r["text"]), r["intent"]) for r in rows(self.data, name)]
+        near = neighbours(self.bi, [text for text, _ in found], count)
+        drawn = random.Random(5).sample(range(len(found)), min(asked, len(found)))  # noqa: S311
+        pairs = [
+            Labelled(found[i][0], found[j][0], float(found[i][1] == found[j][1]))
+            for i in drawn for j in near[i].tolist()
+        ]  # fmt: skip
+        measured = Measured.of(pairs, self.bi, self.cross)
+        return ranked(
+            average_precision, measured.probabilities(self.calibration), measured, interval=False
+        )
+
+    def near_misses(self, each: int = 60) -> dict[str, dict[str, float]]:
+        """Share of rule-made near misses at or above `flag`, by kind, of unseen questions."""
+        rng, found = random.Random(5), {}  # noqa: S311 - no secret
+        texts = [p.first for p in labelled(self.data, "qqp_dev")]
+        for kind, rule in RULES.items():
+            made = ((text, rule(text, rng)) for text in texts)
+            chosen = [Labelled(a, b, 0.0) for a, b in made if b and b != a][:each]
+            p = Measured.of(chosen, self.bi, self.cross).probabilities(self.calibration)
+            found[kind] = {"rows": len(chosen), "flagged": float((p >= self.flag).mean())}
+        return found
 
 
-def _shortlists(reported: Reported, calibration: Calibration, flag: float) -> dict[str, Any]:
-    measured = reported.measured
-    p, labels = measured.probabilities(calibration), measured.labels
-    kinds = sorted(set(reported.differences) - {""})
-    chosen = {kind: np.asarray([d == kind for d in reported.differences]) for kind in kinds}
-    return {
-        "rows": len(p),
-        "duplicates": int(labels.sum()),
-        "ap": average_precision(p, labels),
-        "ap_interval": bootstrap_interval(average_precision, p, labels),
-        "ap_cosine": average_precision(measured.cosines, labels),
-        "calibration_error": calibration_error(p, labels),
-        "near_misses_flagged": {
-            kind: {"rows": int(rows.sum()), "flagged": float((p[rows] >= flag).mean())}
-            for kind, rows in chosen.items()
-        },
-    }
-
-
-def _pairs(
-    found: Sequence[Labelled], bi: BiEncoder, cross: CrossEncoder, calibration: Calibration
-) -> dict[str, Any]:
-    measured = Measured.of(found, bi, cross)
-    p, labels = measured.probabilities(calibration.at_prior(0.5)), measured.labels
-    return {
+def ranked(
+    metric: Callable[[Values, Values], float], p: np.ndarray, measured: Measured,
+    *, interval: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """A metric of the release beside cosine and words alone, with the interval of the release's
+    and of its lead over the cosine."""
+    labels = measured.labels
+    found: dict[str, Any] = {
         "rows": len(p),
         "metric": "AP",
-        "release": average_precision(p, labels),
-        "interval": bootstrap_interval(average_precision, p, labels),
-        "cosine": average_precision(measured.cosines, labels),
-        "accuracy": accuracy(p, labels),
-        "best_accuracy": max(accuracy(p, labels, at) for at in np.quantile(p, QUANTILES)),
-        "f1": f1(p, labels),
+        "release": metric(p, labels),
+        "cosine": metric(measured.cosines, labels),
+        "tfidf": metric(tfidf_cosines(measured.pairs), labels),
     }
-
-
-def _forum(
-    data: Path, name: str, bi: BiEncoder, cross: CrossEncoder, calibration: Calibration
-) -> dict[str, Any]:
-    measured = Measured.of(forum_rows(data, name), bi, cross)
-    queries = [str(row["qid"]) for row in rows(data, name)]
-
-    def metric(scores: np.ndarray) -> float:
-        return mean_average_precision(queries, scores, measured.labels)
-
-    return {
-        "rows": len(queries),
-        "metric": "MAP",
-        "release": metric(measured.probabilities(calibration)),
-        "cosine": metric(measured.cosines),
-    }
-
-
-def near_misses(
-    data: Path, bi: BiEncoder, cross: CrossEncoder, calibration: Calibration, flag: float,
-    each: int = 60,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Share of rule-made near misses at or above `flag`, by kind, of unseen questions."""
-    rng, found = random.Random(5), {}  # noqa: S311 - no secret
-    texts = [p.first for p in labelled(data, "qqp_dev")]
-    for kind, rule in RULES.items():
-        made = ((text, rule(text, rng)) for text in texts)
-        chosen = [Labelled(a, b, 0.0) for a, b in made if b and b != a][:each]
-        p = Measured.of(chosen, bi, cross).probabilities(calibration)
-        found[kind] = {"rows": len(chosen), "flagged": float((p >= flag).mean())}
+    if interval:
+        found["interval"] = bootstrap_interval(metric, p, labels)
+        found["lead_interval"] = paired_interval(metric, p, measured.cosines, labels)
     return found
