@@ -17,6 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--recipe", type=Path, default=RECIPE)
         parser.add_argument("--out", type=Path, help="the release's folder; among the artifacts")
         parser.add_argument("--work", type=Path, help="where finished stages are kept")
+        parser.add_argument("--teacher", type=Path, help="a larger bi-encoder, for taught stages")
         parser.add_argument("--threads", type=int, default=2)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,6 +33,6 @@ class Command(BaseCommand):
         recipe: Path = options["recipe"]
         out = options["out"] or settings.DEDUP_ARTIFACTS / recipe.stem
         work = options["work"] or settings.LOCAL_FOLDER / "training" / recipe.stem
-        trained = train(options["data"], base, work, Recipe.read(recipe))
+        trained = train(options["data"], base, work, Recipe.read(recipe), options["teacher"])
         build(options["data"], base, trained, out, recipe)
         self.stdout.write(f"written to {out}")
