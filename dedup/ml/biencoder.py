@@ -11,6 +11,7 @@ from dedup.ml.pairs import Pair
 
 MAX_TOKENS = 256
 TOKENS_PER_BATCH = 4_000
+PAIRS_AT_ONCE = 10_000  # whose vectors are held twice, in float64
 
 
 class BiEncoder:
@@ -54,7 +55,13 @@ def pair_cosines(embed: Callable[[Sequence[str]], np.ndarray], pairs: Sequence[P
     """Cosine of each pair, (n,) float64; each distinct text is embedded once."""
     texts = sorted({text for pair in pairs for text in (pair.older, pair.newer)})
     at = {text: i for i, text in enumerate(texts)}
-    vectors = embed(texts).astype(np.float64)
-    older = vectors[[at[p.older] for p in pairs]]
-    newer = vectors[[at[p.newer] for p in pairs]]
-    return np.einsum("ij,ij->i", older, newer)
+    vectors = embed(texts)
+    cosines = [
+        np.einsum(
+            "ij,ij->i",
+            vectors[[at[p.older] for p in part]].astype(np.float64),
+            vectors[[at[p.newer] for p in part]].astype(np.float64),
+        )
+        for part in (pairs[i : i + PAIRS_AT_ONCE] for i in range(0, len(pairs), PAIRS_AT_ONCE))
+    ]
+    return np.concatenate(cosines) if cosines else np.zeros(0)
