@@ -61,7 +61,7 @@ def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
     calibration = _calibration(manifest)
     scorer = ReleaseScorer(manifest, bi, cross, calibration)
     check_golden(scorer)
-    log.info("release %s opened, %s", scorer.name, cross.dtype)
+    log.info("release %s opened: %s on %s", scorer.name, cross.dtype, cross.device)
     return scorer
 
 

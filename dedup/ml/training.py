@@ -25,6 +25,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.data import Labelled
 from dedup.ml.mixture import UNKNOWN, Mixture, mix
+from dedup.ml.packing import fastest_dtype
 from dedup.ml.pairs import Pair
 from dedup.ml.teaching import Teacher, brought_to
 
@@ -151,10 +152,9 @@ def fit(
     `base` gives the cosines, `start` the weights. Raises FloatingPointError where the loss is not
     finite.
     """
-    bi, tokenizer = BiEncoder(base), AutoTokenizer.from_pretrained(base)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rows = mix(data, bi, stage.mixture, seed)
-        examples = encode(rows, bi, tokenizer, stage, teacher)
+    bi, tokenizer = BiEncoder(base, fastest_dtype()), AutoTokenizer.from_pretrained(base)
+    rows = mix(data, bi, stage.mixture, seed)
+    examples = encode(rows, bi, tokenizer, stage, teacher)
     log.info("stage %s: %d pairs", stage.name, len(examples))
     rng = random.Random(seed)  # noqa: S311 - no secret
     plan = list(batches([len(e.ids) for e in examples], stage.batch, rng))

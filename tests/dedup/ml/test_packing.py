@@ -1,9 +1,10 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
-from dedup.ml.packing import PackedBert, cut
+from dedup.ml.packing import PackedBert, cut, product
 
 TEXTS = st.lists(
     st.lists(st.integers(1, 49), min_size=1, max_size=20), min_size=1, max_size=12
@@ -42,6 +43,46 @@ def test_a_packed_batch_says_what_each_text_says_alone(texts):
     torch.testing.assert_close(
         PACKED.first_states(texts, types), torch.stack(alone), atol=1e-5, rtol=1e-5
     )
+
+
+@settings(deadline=None, max_examples=50)
+@given(TEXTS)
+def test_the_mean_of_a_texts_tokens_is_what_the_text_gives_alone(texts):
+    with torch.inference_mode():
+        alone = [
+            BERT(input_ids=torch.tensor([text])).last_hidden_state[0].mean(0) for text in texts
+        ]
+
+    torch.testing.assert_close(PACKED.mean_states(texts), torch.stack(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("rows", [1, 7, 300])
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_weight_laid_out_once_multiplies_like_the_weight_itself(dtype, rows, gelu):
+    torch.manual_seed(rows)
+    weight, bias, row = (torch.randn(*size) for size in ((48, 24), (48,), (rows, 24)))
+    wanted = torch.nn.functional.linear(row, weight, bias)
+    wanted = torch.nn.functional.gelu(wanted) if gelu else wanted
+
+    with torch.inference_mode():
+        made = product(weight.to(dtype), bias.to(dtype), gelu=gelu)(row.to(dtype))
+
+    atol = 1e-4 if dtype == torch.float32 else 0.25
+    torch.testing.assert_close(made.float(), wanted, atol=atol, rtol=0.02)
+
+
+def test_weights_are_used_as_they_are_where_they_cannot_be_laid_out(monkeypatch, caplog):
+    def missing(*_):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", missing)
+    weight, bias, row = torch.randn(6, 4), torch.randn(6), torch.randn(3, 4)
+
+    made = product(weight, bias)(row)
+
+    torch.testing.assert_close(made, torch.nn.functional.linear(row, weight, bias))
+    assert "no such operation" in caplog.text
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 500))
