@@ -46,9 +46,9 @@ def draw(
     compared: those of another lie in another space.
     """
     with transaction.atomic():
-        rankings = [_by_words(readable, text, limit)]
+        rankings = [by_words(readable, text, limit)]
         if vector is not None:
-            rankings.append(_by_vector(readable, vector, fingerprint, limit))
+            rankings.append(by_vector(readable, vector, fingerprint, limit))
         chosen = fuse(rankings)[:limit]
         return _with_cosine(chosen, vector, fingerprint)
 
@@ -62,11 +62,17 @@ def fuse(rankings: Iterable[Sequence[int]]) -> list[int]:
     return sorted(weights, key=lambda pk: (-weights[pk], pk))
 
 
-def _by_vector(
+def point(vector: np.ndarray) -> HalfVector:
+    """A vector as it is stored and compared."""
+    return HalfVector(vector.tolist())
+
+
+def by_vector(
     readable: QuestionQuerySet, vector: np.ndarray, fingerprint: str, limit: int
 ) -> list[int]:
+    """Ids of the questions whose vectors are nearest, nearest first."""
     ids, params = readable.order_by().values("pk").query.sql_with_params()
-    point = HalfVector(vector.tolist()).to_text()
+    place = point(vector).to_text()
     few = f"SELECT count(*) FROM ({ids} LIMIT {EXACT_BELOW + 1}) AS counted"  # noqa: S608
     if _rows(few, params)[0][0] <= EXACT_BELOW:
         # MATERIALIZED keeps the planner from walking the index and filtering afterwards.
@@ -75,7 +81,7 @@ def _by_vector(
                 SELECT question_id, vector <=> %s::halfvec AS distance FROM dedup_embedding
                 WHERE fingerprint = %s AND question_id IN ({ids})
             ) SELECT question_id FROM near ORDER BY distance, question_id LIMIT %s"""  # noqa: S608
-        return [row[0] for row in _rows(query, [point, fingerprint, *params, limit])]
+        return [row[0] for row in _rows(query, [place, fingerprint, *params, limit])]
     _rows(
         "SELECT set_config('hnsw.ef_search', %s, true),"
         " set_config('hnsw.iterative_scan', 'relaxed_order', true)",
@@ -85,10 +91,11 @@ def _by_vector(
         SELECT question_id FROM dedup_embedding
         WHERE fingerprint = %s AND question_id IN ({ids})
         ORDER BY vector <=> %s::halfvec LIMIT %s"""  # noqa: S608
-    return [row[0] for row in _rows(query, [fingerprint, *params, point, limit])]
+    return [row[0] for row in _rows(query, [fingerprint, *params, place, limit])]
 
 
-def _by_words(readable: QuestionQuerySet, text: str, limit: int) -> list[int]:
+def by_words(readable: QuestionQuerySet, text: str, limit: int) -> list[int]:
+    """Ids of the questions that share the rarest words of a text, likeliest first."""
     rare = _rare_lexemes(text)
     if not rare:
         return []
@@ -126,11 +133,11 @@ def _with_cosine(
     }
     cosines: dict[int, tuple[float, str]] = {}
     if vector is not None:
-        point = HalfVector(vector.tolist()).to_text()
+        place = point(vector).to_text()
         query = """
             SELECT question_id, 1 - (vector <=> %s::halfvec), text_hash FROM dedup_embedding
             WHERE fingerprint = %s AND question_id = ANY(%s)"""
-        rows = _rows(query, [point, fingerprint, list(ids)])
+        rows = _rows(query, [place, fingerprint, list(ids)])
         cosines = {pk: (cosine, text_hash) for pk, cosine, text_hash in rows}
     return [Candidate(pk, roots[pk], *cosines.get(pk, (None, ""))) for pk in ids if pk in roots]
 

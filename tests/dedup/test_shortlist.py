@@ -96,7 +96,7 @@ def test_the_rarest_words_of_a_text_are_looked_for():
     assert not {"dark", "dim", "lamp"} & set(rare[:5])
 
 
-def test_a_text_without_words_finds_by_vector_alone():
+def test_a_text_without_words_findsby_vector_alone():
     known = ask("The blue lamp")
 
     assert ids(draw("", vector=FakeScorer().embed(["The blue lamp"])[0])) == [known.pk]
@@ -151,11 +151,11 @@ def force_index():
 
 def test_the_index_finds_what_the_exact_scan_finds(monkeypatch):
     vector = scatter(600)
-    exact = shortlist._by_vector(Question.objects.all(), vector, FINGERPRINT, 20)
+    exact = shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 20)
     monkeypatch.setattr(shortlist, "EXACT_BELOW", 100)
     force_index()
 
-    approximate = shortlist._by_vector(Question.objects.all(), vector, FINGERPRINT, 20)
+    approximate = shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 20)
 
     assert len(set(exact) & set(approximate)) >= 19
 
@@ -165,11 +165,11 @@ def test_above_the_bound_the_index_is_walked_and_below_it_is_not(
 ):
     vector = scatter(30)
     with django_assert_num_queries(2) as below:
-        shortlist._by_vector(Question.objects.all(), vector, FINGERPRINT, 5)
+        shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 5)
     monkeypatch.setattr(shortlist, "EXACT_BELOW", 29)
 
     with django_assert_num_queries(3) as above:
-        shortlist._by_vector(Question.objects.all(), vector, FINGERPRINT, 5)
+        shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 5)
 
     assert "MATERIALIZED" in below[-1]["sql"]
     assert "hnsw.iterative_scan" in above[1]["sql"]
@@ -178,10 +178,10 @@ def test_above_the_bound_the_index_is_walked_and_below_it_is_not(
 def test_the_index_still_finds_all_neighbours_where_a_filter_keeps_few(monkeypatch):
     vector = scatter(600)
     few = Question.objects.filter(title__endswith="7")  # 60 of 600
-    exact = shortlist._by_vector(few, vector, FINGERPRINT, 20)
+    exact = shortlist.by_vector(few, vector, FINGERPRINT, 20)
     monkeypatch.setattr(shortlist, "EXACT_BELOW", 20)
     force_index()
 
-    approximate = shortlist._by_vector(few, vector, FINGERPRINT, 20)
+    approximate = shortlist.by_vector(few, vector, FINGERPRINT, 20)
 
     assert len(set(exact) & set(approximate)) >= 19

@@ -1,0 +1,381 @@
+"""How much of what is known the shortlist finds among many questions, and how quickly.
+
+Known mates are the duplicate links of the Quora training pairs; every question that has one is
+indexed. All of it happens in a database of its own, which is dropped afterwards.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+from pgvector.psycopg import register_vector
+from psycopg.conninfo import conninfo_to_dict
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+
+from dedup import shortlist
+from dedup.ml.text import model_input
+from dedup.models import DIMENSIONS
+from support import local
+from support.models import Product, Question, User
+from support.models.question import QuestionQuerySet
+
+FILE = "qqp_train.jsonl.gz"
+DEPTHS = (10, 50, 100)
+FINGERPRINT = "bench"
+RARE = {"one in a hundred": 0.01, "one in a thousand": 0.001}  # products, and how many have them
+DATABASE = "askonce_bench"
+INDEX_MEMORY = "2GB"  # else an index of a million rows is built from disk
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Questions, the links between duplicates by row number, and a unit vector for each."""
+
+    texts: list[str]
+    mates: dict[int, set[int]]
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question that is asked again, as it stands or spoilt."""
+
+    row: int
+    text: str
+    vector: np.ndarray
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Of `manage.py bench shortlist`."""
+    parser.add_argument("--data", type=Path, required=True, help=f"folder of {FILE}")
+    parser.add_argument("--release", default=settings.DEDUP_RELEASE, help="whose bi-encoder")
+    parser.add_argument("--rows", type=int, default=0, help="filled up to with made-up questions")
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--keep", type=Path, help="a folder that keeps the vectors for next time")
+
+
+def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list[Table]]:
+    """Figures, and the tables that show them."""
+    # torch stays out of what the web process can reach
+    from dedup.ml.biencoder import BiEncoder  # noqa: PLC0415
+
+    folder = Path(options["release"])
+    folder = folder if folder.is_dir() else settings.DEDUP_ARTIFACTS / options["release"]
+    bi = BiEncoder(folder / "bi-encoder")
+    embed = kept(bi.embed, options["keep"], hashed=str(folder.resolve()), console=console)
+    texts, mates = linked(options["data"] / FILE)
+    corpus = Corpus(texts, mates, embed([model_input(text) for text in texts]))
+    filled = fill(corpus, options["rows"])
+    with scratch_database():
+        console.print(f"indexing {len(filled.texts)} questions")
+        seconds = load(filled)
+        found = measure(filled, bi.embed, options["queries"], console)
+    found["index_seconds"] = seconds
+    return found, tables(found)
+
+
+def linked(file: Path) -> tuple[list[str], dict[int, set[int]]]:
+    """Every different question of a duplicate link, case aside, and who is linked with whom."""
+    at: dict[str, int] = {}
+    texts: list[str] = []
+    mates: dict[int, set[int]] = {}
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["label"] == 1]
+    for row in rows:
+        ends = []
+        for text in (row["q1"], row["q2"]):
+            if text.lower() not in at:
+                at[text.lower()] = len(texts)
+                texts.append(text)
+            ends.append(at[text.lower()])
+        one, other = ends
+        if one != other:
+            mates.setdefault(one, set()).add(other)
+            mates.setdefault(other, set()).add(one)
+    return texts, mates
+
+
+def kept(
+    embed: Callable[[Sequence[str]], np.ndarray], folder: Path | None, *, hashed: str,
+    console: Console,
+) -> Callable[[Sequence[str]], np.ndarray]:  # fmt: skip
+    """`embed` with a progress bar, its vectors written into `folder` for the next time."""
+
+    def embed_once(texts: Sequence[str]) -> np.ndarray:
+        key = hashlib.sha256("\0".join([hashed, *texts]).encode()).hexdigest()[:16]
+        file = folder / f"vectors-{key}.npy" if folder else None
+        if file and file.exists():
+            return np.load(file, allow_pickle=False)
+        starts = range(0, len(texts), 1_000)
+        parts = [
+            embed(texts[start : start + 1_000])
+            for start in track(starts, "embedding", console=console, transient=True)
+        ]
+        vectors = np.concatenate(parts)
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, vectors)
+        return vectors
+
+    return embed_once
+
+
+def fill(corpus: Corpus, rows: int) -> Corpus:
+    """The corpus with made-up questions up to `rows`: the words of two, a point between them."""
+    more = rows - len(corpus.texts)
+    if more <= 0:
+        return corpus
+    rng = np.random.default_rng(5)
+    ones, others = rng.integers(len(corpus.texts), size=(2, more))
+    texts = []
+    for one, other in zip(ones, others, strict=True):
+        words, rest = corpus.texts[one].split(), corpus.texts[other].split()
+        texts.append(" ".join([*words[: (len(words) + 1) // 2], *rest[len(rest) // 2 :]]))
+    noise = rng.normal(scale=0.3 / DIMENSIONS**0.5, size=(more, DIMENSIONS)).astype(np.float32)
+    made = corpus.vectors[ones] + 0.5 * corpus.vectors[others] + noise
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return Corpus(corpus.texts + texts, corpus.mates, np.concatenate([corpus.vectors, made]))
+
+
+@contextmanager
+def scratch_database() -> Iterator[None]:
+    """A database with our tables for a while: at DATABASE_URL, or on a server of our own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="askonce-bench-") as folder,
+        local.start(
+            Path(folder), keep=False, durable=False,
+            environ={"REDIS_URL": "none", "DATABASE_URL": os.environ.get("DATABASE_URL", "")},
+        ) as services,
+    ):  # fmt: skip
+        server = conninfo_to_dict(services.database_url)
+        given = {"HOST": server["host"], "PORT": server.get("port", ""), "USER": server["user"]}
+        connection.close()
+        connection.settings_dict |= given | {"PASSWORD": server.get("password", "")}
+        connection.settings_dict["TEST"]["NAME"] = f"{DATABASE}_{os.getpid()}"
+        name = connection.settings_dict["NAME"]
+        with redirect_stdout(StringIO()):  # it says that the cache's table is there already
+            connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        try:
+            yield
+        finally:
+            connection.creation.destroy_test_db(name, verbosity=0)
+
+
+def load(corpus: Corpus) -> float:
+    """Writes the corpus into the tables by binary COPY; returns seconds, indexes included.
+
+    Row number n becomes question n + 1. The products in `RARE` get their share of all rows.
+    """
+    begun = time.perf_counter()
+    asker = User.objects.create(username="bench")
+    common = Product.objects.create(slug="all-else", name="all else")
+    rare = {
+        Product.objects.create(slug=name.replace(" ", "-"), name=name).pk: share
+        for name, share in RARE.items()
+    }
+    draws = np.random.default_rng(9).random(len(corpus.texts))
+    products = np.full(len(corpus.texts), common.pk)
+    at = 0.0
+    for pk, share in rare.items():
+        products[(draws >= at) & (draws < at + share)] = pk
+        at += share
+    connection.ensure_connection()
+    register_vector(connection.connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('maintenance_work_mem', %s, false)", [INDEX_MEMORY])
+        cursor.execute("DROP INDEX embedding_hnsw")
+        now = timezone.now()
+        columns = "id, product_id, title, body, audience, asked_by_id, asked_at, version"
+        with cursor.copy(f"COPY support_question ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(
+                ["int8", "int8", "varchar", "text", "varchar", "int8", "timestamptz", "int4"]
+            )
+            for n, text in enumerate(corpus.texts):
+                copy.write_row(
+                    (n + 1, int(products[n]), text[:200], "", "public", asker.pk, now, 1)
+                )
+        columns = "question_id, vector, text_hash, fingerprint, embedded_at"
+        with cursor.copy(f"COPY dedup_embedding ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(["int8", "halfvec", "varchar", "varchar", "timestamptz"])
+            for n, vector in enumerate(corpus.vectors):
+                copy.write_row((n + 1, shortlist.point(vector), "", FINGERPRINT, now))
+        cursor.execute(
+            "CREATE INDEX embedding_hnsw ON dedup_embedding USING hnsw"
+            " (vector halfvec_cosine_ops) WITH (m = 16, ef_construction = 64)"
+        )
+        cursor.execute("ANALYZE support_question")
+        cursor.execute("ANALYZE dedup_embedding")
+    return time.perf_counter() - begun
+
+
+def measure(
+    corpus: Corpus, embed: Callable[[Sequence[str]], np.ndarray], count: int, console: Console
+) -> dict[str, Any]:
+    """Recall of known mates for questions plain and spoilt; neighbours found of the exact ones."""
+    rng = random.Random(17)  # noqa: S311 - no secret
+    rows = rng.sample(sorted(corpus.mates), min(count, len(corpus.mates)))
+    found: dict[str, Any] = {"rows": len(corpus.texts), "queries": len(rows), "recall": {}}
+    spoilt: dict[str, Callable[[str, random.Random], str]] = {
+        "as asked": as_it_is, "with typos": with_typos, "half of the words": with_words_dropped,
+    }  # fmt: skip
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("asking", total=(len(spoilt) + len(RARE) + 2) * len(rows))
+
+        def step() -> None:
+            progress.advance(task)
+
+        plain: list[Query] = []
+        for name, spoil in spoilt.items():
+            texts = [spoil(corpus.texts[row], rng) for row in rows]
+            vectors = embed([model_input(text) for text in texts])
+            queries = [Query(*each) for each in zip(rows, texts, vectors, strict=True)]
+            plain = plain or queries
+            found["recall"][name] = recall(corpus, queries, step)
+        found["of_exact"] = {"all": of_exact(corpus, plain, Question.objects.all(), step)}
+        for name in RARE:
+            readable = Question.objects.filter(product__name=name)
+            if readable.count() > 1:
+                found["of_exact"][name] = of_exact(corpus, plain, readable, step)
+        spent = []
+        for query in plain:
+            begun = time.perf_counter()
+            draw(query, Question.objects.all())
+            spent.append(time.perf_counter() - begun)
+            step()
+        found["draw"] = milliseconds(spent)
+    return found
+
+
+def draw(query: Query, readable: QuestionQuerySet) -> list[shortlist.Candidate]:
+    """The shortlist as a check draws it."""
+    return shortlist.draw(
+        readable.exclude(pk=query.row + 1), text=query.text, vector=query.vector,
+        fingerprint=FINGERPRINT, limit=settings.DEDUP_SHORTLIST,
+    )  # fmt: skip
+
+
+def recall(
+    corpus: Corpus, queries: Sequence[Query], step: Callable[[], None]
+) -> dict[str, dict[str, float]]:
+    """Share of the known mates, mean over questions, among the first 10, 50, 100."""
+    shares: dict[str, dict[int, list[float]]] = {}
+    spent: dict[str, list[float]] = {}
+    for query in queries:
+        readable = Question.objects.exclude(pk=query.row + 1)
+        wanted = {mate + 1 for mate in corpus.mates[query.row]}
+        begun = time.perf_counter()
+        near = shortlist.by_vector(readable, query.vector, FINGERPRINT, DEPTHS[-1])
+        between = time.perf_counter()
+        worded = shortlist.by_words(readable, query.text, DEPTHS[-1])
+        spent.setdefault("vectors", []).append(between - begun)
+        spent.setdefault("words", []).append(time.perf_counter() - between)
+        for depth in DEPTHS:
+            ways = {
+                "vectors": near[:depth], "words": worded[:depth],
+                "both": shortlist.fuse([worded[:depth], near[:depth]])[:depth],
+            }  # fmt: skip
+            for way, ids in ways.items():
+                share = len(wanted & set(ids)) / len(wanted)
+                shares.setdefault(way, {}).setdefault(depth, []).append(share)
+        step()
+    return {
+        way: {str(depth): statistics.mean(values) for depth, values in by_depth.items()}
+        | (milliseconds(spent[way]) if way in spent else {})
+        for way, by_depth in shares.items()
+    }
+
+
+def of_exact(
+    corpus: Corpus, queries: Sequence[Query], readable: QuestionQuerySet, step: Callable[[], None]
+) -> dict[str, float]:
+    """Share of the nearest neighbours, among the rows that may be read, that are found."""
+    allowed = np.asarray(sorted(readable.values_list("pk", flat=True))) - 1
+    rows = corpus.vectors[allowed].astype(np.float16).astype(np.float32)  # as they are stored
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    shares, spent = [], []
+    for query in queries:
+        limit = min(settings.DEDUP_SHORTLIST, len(allowed) - 1)
+        likeness = rows @ query.vector
+        likeness[allowed == query.row] = -2.0
+        exact = allowed[np.argpartition(-likeness, limit)[:limit]] + 1
+        begun = time.perf_counter()
+        near = shortlist.by_vector(
+            readable.exclude(pk=query.row + 1), query.vector, FINGERPRINT, limit
+        )
+        spent.append(time.perf_counter() - begun)
+        shares.append(len(set(exact.tolist()) & set(near)) / limit)
+        step()
+    return {"rows": len(allowed), "share": statistics.mean(shares)} | milliseconds(spent)
+
+
+def as_it_is(text: str, rng: random.Random) -> str:
+    """The text."""
+    return text
+
+
+def with_typos(text: str, rng: random.Random) -> str:
+    """Two neighbouring letters change places in every third word or so."""
+    words = text.split()
+    for n, word in enumerate(words):
+        if len(word) > 3 and rng.random() < 1 / 3:
+            at = rng.randrange(len(word) - 1)
+            words[n] = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return " ".join(words)
+
+
+def with_words_dropped(text: str, rng: random.Random) -> str:
+    """About half of the words, at least one, in their order."""
+    words = text.split()
+    left = [word for word in words if rng.random() < 1 / 2]
+    return " ".join(left or words[:1])
+
+
+def milliseconds(spent: Sequence[float]) -> dict[str, float]:
+    """Median and 95th percentile of seconds."""
+    p50, p95 = np.percentile(np.asarray(spent) * 1000, [50, 95])
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """Recall, neighbours found of the exact ones, and time."""
+    title = f"Known mates found among {found['rows']} questions, {found['queries']} asked"
+    mates = Table(title=title)
+    for name in ("question", "by", *(f"in {depth}" for depth in DEPTHS), "p50 ms", "p95 ms"):
+        mates.add_column(name)
+    for name, ways in found["recall"].items():
+        for way, row in ways.items():
+            shares = [f"{row[str(depth)]:.3f}" for depth in DEPTHS]
+            mates.add_row(name, way, *shares, *_spent(row))
+    exact = Table(title="Nearest neighbours found of the exact ones")
+    for name in ("readable", "rows", "share", "p50 ms", "p95 ms"):
+        exact.add_column(name)
+    for name, row in found["of_exact"].items():
+        exact.add_row(name, str(row["rows"]), f"{row['share']:.3f}", *_spent(row))
+    whole = Table(title="The whole shortlist")
+    for name in ("candidates", "p50 ms", "p95 ms", "load and index, s"):
+        whole.add_column(name)
+    seconds = f"{found['index_seconds']:.0f}" if "index_seconds" in found else ""
+    whole.add_row(str(settings.DEDUP_SHORTLIST), *_spent(found["draw"]), seconds)
+    return [mates, exact, whole]
+
+
+def _spent(row: dict[str, float]) -> list[str]:
+    return [f"{row[key]:.1f}" if key in row else "" for key in ("p50_ms", "p95_ms")]
