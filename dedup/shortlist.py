@@ -45,12 +45,10 @@ def draw(
     Without a vector, by words alone. Only vectors of the bi-encoder with this `fingerprint` are
     compared: those of another lie in another space.
     """
-    with transaction.atomic():
-        rankings = [by_words(readable, text, limit)]
-        if vector is not None:
-            rankings.append(by_vector(readable, vector, fingerprint, limit))
-        chosen = fuse(rankings)[:limit]
-        return _with_cosine(chosen, vector, fingerprint)
+    rankings = [by_words(readable, text, limit)]
+    if vector is not None:
+        rankings.append(by_vector(readable, vector, fingerprint, limit))
+    return _with_cosine(fuse(rankings)[:limit], vector, fingerprint)
 
 
 def fuse(rankings: Iterable[Sequence[int]]) -> list[int]:
@@ -82,16 +80,17 @@ def by_vector(
                 WHERE fingerprint = %s AND question_id IN ({ids})
             ) SELECT question_id FROM near ORDER BY distance, question_id LIMIT %s"""  # noqa: S608
         return [row[0] for row in _rows(query, [place, fingerprint, *params, limit])]
-    _rows(
-        "SELECT set_config('hnsw.ef_search', %s, true),"
-        " set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-        [str(max(EF_SEARCH, limit))],
-    )
     query = f"""
         SELECT question_id FROM dedup_embedding
         WHERE fingerprint = %s AND question_id IN ({ids})
         ORDER BY vector <=> %s::halfvec LIMIT %s"""  # noqa: S608
-    return [row[0] for row in _rows(query, [fingerprint, *params, place, limit])]
+    with transaction.atomic(savepoint=False):  # outside of one the settings would not hold
+        _rows(
+            "SELECT set_config('hnsw.ef_search', %s, true),"
+            " set_config('hnsw.iterative_scan', 'relaxed_order', true)",
+            [str(max(EF_SEARCH, limit))],
+        )
+        return [row[0] for row in _rows(query, [fingerprint, *params, place, limit])]
 
 
 def by_words(readable: QuestionQuerySet, text: str, limit: int) -> list[int]:

@@ -160,6 +160,21 @@ def test_the_index_finds_what_the_exact_scan_finds(monkeypatch):
     assert len(set(exact) & set(approximate)) >= 19
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_index_gives_as_many_as_are_wanted_though_nobody_opened_a_transaction(monkeypatch):
+    vector = scatter(150)
+    monkeypatch.setattr(shortlist, "EXACT_BELOW", 100)
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off; SET enable_sort = off")
+
+    try:
+        found = shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 100)
+    finally:
+        connection.close()
+
+    assert len(found) == 100
+
+
 def test_above_the_bound_the_index_is_walked_and_below_it_is_not(
     monkeypatch, django_assert_num_queries
 ):
