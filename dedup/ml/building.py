@@ -241,6 +241,7 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
             "coefficients": asdict(calibration),
             "rows": len(fitted.labels),
             "on": "shortlists of the demo's questions and of two trades",
+            "thresholds_on": "shortlists of the demo's portal, 300 questions, untrained on,",
         },
         "thresholds": chosen,
         "golden": golden_pairs(bi, cross, calibration),

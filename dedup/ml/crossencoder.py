@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    PreTrainedModel,
+)
 
 from dedup.ml.packing import PackedBert, cut, fastest_device, fastest_dtype
 from dedup.ml.pairs import Pair
@@ -16,33 +21,57 @@ MAX_TOKENS = 256
 class CrossEncoder:
     """The network that reads a pair jointly.
 
-    The two texts go in sorted by code point, so the order of a pair cannot matter.
+    The two texts go in sorted by code point, so the order of a pair cannot matter. A BERT is packed
+    and runs in the fastest precision there is; any other runs as transformers run it, in fp32.
     """
 
-    max_tokens = MAX_TOKENS
-
     def __init__(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        self.dtype = dtype or fastest_dtype()
+        """Raises ValueError where the network gives more than one logit, FloatingPointError where
+        a weight is not finite, OSError where there are no safetensors."""
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.network = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        self.network.eval()
+        self.max_tokens = min(MAX_TOKENS, self.tokenizer.model_max_length)
+        self.network = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        ).eval()
+        if self.network.config.num_labels != 1:
+            raise ValueError(f"it gives {self.network.config.num_labels} logits, not one")
         if any(not torch.isfinite(w).all() for w in self.network.parameters()):
             raise FloatingPointError("the cross-encoder has a weight that is not finite")
-        self.device = fastest_device()
-        self.packed = PackedBert(self.network.bert, self.dtype, self.device)
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.packed: PackedBert | None = None
+        if is_packable(self.network):
+            self.device, self.dtype = fastest_device(), dtype or fastest_dtype()
+            self.packed = PackedBert(self.network.bert, self.dtype, self.device)
 
+    @torch.inference_mode()
     def scores(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Raw logits, (n,) float64. Raises FloatingPointError where one is not finite."""
-        logits = np.zeros(len(pairs))
         if not pairs:
-            return logits
+            return np.zeros(0)
+        return _finite(self._packed(self.packed, pairs) if self.packed else self._padded(pairs))
+
+    def _packed(self, packed: PackedBert, pairs: Sequence[Pair]) -> np.ndarray:
+        logits = np.zeros(len(pairs))
         ids, types = self.encode(pairs)
         for chosen in cut([len(row) for row in ids]):
-            states = self.packed.first_states([ids[i] for i in chosen], [types[i] for i in chosen])
-            with torch.inference_mode():
-                pooled = torch.tanh(self.network.bert.pooler.dense(states.float().cpu()))
-                logits[chosen] = self.network.classifier(pooled)[:, 0].double().numpy()
-        return _finite(logits)
+            states = packed.first_states([ids[i] for i in chosen], [types[i] for i in chosen])
+            pooled = torch.tanh(self.network.bert.pooler.dense(states.float().cpu()))
+            logits[chosen] = self.network.classifier(pooled)[:, 0].double().numpy()
+        return logits
+
+    def _padded(self, pairs: Sequence[Pair]) -> np.ndarray:
+        logits = np.zeros(len(pairs))
+        ordered = [sorted([p.older, p.newer]) for p in pairs]
+        read = self.tokenizer(
+            [one for one, _ in ordered], [other for _, other in ordered],
+            truncation=True, max_length=self.max_tokens,
+        )  # fmt: skip
+        for chosen in cut([len(row) for row in read["input_ids"]]):
+            batch = self.tokenizer.pad(
+                {key: [read[key][i] for i in chosen] for key in read}, return_tensors="pt"
+            )
+            logits[chosen] = self.network(**batch).logits[:, 0].double().numpy()
+        return logits
 
     def reference_scores(self, pairs: Sequence[Pair]) -> np.ndarray:
         """The same one pair at a time in plain fp32 transformers: what `scores` is held to."""
@@ -72,6 +101,13 @@ class CrossEncoder:
             ids.append([begin, *first[:one], end, *second[:other], end])
             types.append([0] * (one + 2) + [1] * (other + 1))
         return ids, types
+
+
+def is_packable(network: PreTrainedModel) -> bool:
+    """Whether it is a BERT as `PackedBert` knows it."""
+    return (
+        isinstance(network, BertForSequenceClassification) and network.config.hidden_act == "gelu"
+    )
 
 
 def kept_tokens(first: int, second: int, room: int) -> tuple[int, int]:
