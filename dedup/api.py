@@ -86,11 +86,17 @@ class SimilarView(APIView):
 
 class FlagSerializer(StrictSerializer):
     release = serializers.CharField(source="release.name", read_only=True)
+    probability = serializers.FloatField(
+        source="known_probability", read_only=True, allow_null=True,
+        help_text="Null where the release was not evaluated in a language of the two.",
+    )  # fmt: skip
+    unevaluated_languages = serializers.ListField(child=serializers.CharField(), read_only=True)
 
     class Meta:
         model = Flag
         fields = [
-            "id", "older", "newer", "probability", "release", "status", "flagged_at", "decided_at",
+            "id", "older", "newer", "probability", "unevaluated_languages", "release", "status",
+            "flagged_at", "decided_at",
         ]  # fmt: skip
 
 

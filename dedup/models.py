@@ -45,6 +45,11 @@ class Release(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def languages(self) -> set[str]:
+        """ISO 639 codes of the languages that it was evaluated in."""
+        return set(self.manifest.get("languages", ["en"]))
+
 
 class Embedding(models.Model):
     """A question as a point: the bi-encoder's unit vector of its model input."""
@@ -211,6 +216,16 @@ class Flag(models.Model):
 
     def __str__(self) -> str:
         return f"{self.older_id} and {self.newer_id}"
+
+    @property
+    def unevaluated_languages(self) -> list[str]:
+        """Languages of its questions in which nobody knows what the probability is worth."""
+        return sorted({self.older.language, self.newer.language} - {"", *self.release.languages})
+
+    @property
+    def known_probability(self) -> float | None:
+        """The probability, where the release was evaluated in the languages of both questions."""
+        return None if self.unevaluated_languages else self.probability
 
 
 class ReviewQuerySet(models.QuerySet["Review"]):

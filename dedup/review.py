@@ -122,7 +122,7 @@ def confirm(
     review = _decide(flag, Review.Verdict.CONFIRMED, by=by, now=now, canonical=stays)
     can_be_one = goes.pk != stays.pk and stays.has_same_readers_as(goes)
     if can_be_one and merging.may_merge(by, goes, stays):
-        evidence = Evidence(flag.probability, flag.release.name)
+        evidence = Evidence(flag.known_probability, flag.release.name)
         review.merge = merging.merge(
             duplicate=goes, canonical=stays, by=by, evidence=evidence, now=now
         )
@@ -215,7 +215,7 @@ def merge(
         by=by,
         reason=reason,
         seen=seen,
-        evidence=Evidence(likeliest.probability, likeliest.release.name)
+        evidence=Evidence(likeliest.known_probability, likeliest.release.name)
         if likeliest
         else Evidence(),
         now=now,

@@ -214,9 +214,9 @@ class QuestionSerializer(StrictSerializer):
         model = Question
         fields = [
             "id", "product", "title", "body", "audience", "asked_by", "asked_at", "edited_at",
-            "version", "canonical",
+            "version", "language", "canonical",
         ]  # fmt: skip
-        read_only_fields = ["asked_at", "edited_at", "version"]
+        read_only_fields = ["asked_at", "edited_at", "version", "language"]
 
     def get_canonical(self, question: Question) -> str | None:
         """The address of the question that stands for this one, where the reader may see it."""

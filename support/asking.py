@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
-from support import audit, merging, outbox
+from support import audit, language, merging, outbox
 from support.models import Product, Question, Subscription, User
 
 Conflict = merging.MergeRefused
@@ -34,7 +34,7 @@ def submit_question(
     now = now or timezone.now()
     question = Question(
         product=product, title=title.strip(), body=body.strip(), audience=audience, asked_by=by,
-        asked_at=now,
+        asked_at=now, language=language.detected(title, body),
     )  # fmt: skip
     question.full_clean(exclude=["canonical", "is_root", "canonical_is_root", "words"])
     question.save()
@@ -68,10 +68,11 @@ def edit_question(
     if audience != question.audience and is_merged:
         raise AudienceFixed("This question is merged: who may read it cannot change.")
     question.title, question.body, question.audience = title.strip(), body.strip(), audience
+    question.language = language.detected(title, body)
     question.version += 1
     question.edited_at = now
     question.full_clean(exclude=["canonical", "is_root", "canonical_is_root", "words"])
-    question.save(update_fields=["title", "body", "audience", "version", "edited_at"])
+    question.save(update_fields=["title", "body", "audience", "language", "version", "edited_at"])
     audit.record("edited", by=by, now=now, question=question, version=question.version)
     outbox.put(question, now=now)
     return question

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
-from support import audit, outbox
+from support import audit, language, outbox
 from support.markup import to_markdown
 from support.models import Product, Question, User
 from support.models.validators import LARGEST_BODY, LARGEST_TITLE, validate_characters
@@ -158,6 +158,7 @@ def _question(
         asked_by=by,
         asked_at=_moment(row.get("date"), now),
         source=source,
+        language=language.detected(title, body),
     )
     question.clean_fields(exclude=CHECKED_ELSEWHERE)
     report.cut += (question.title, question.body) != (title, body)

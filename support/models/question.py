@@ -87,6 +87,7 @@ class Question(models.Model):
     asked_at = models.DateTimeField(default=timezone.now)
     edited_at = models.DateTimeField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
+    language = models.CharField(max_length=3, blank=True, default="", db_default="")
     source = models.CharField(max_length=200, null=True, blank=True, unique=True)
     canonical = models.ForeignKey(
         "self", models.PROTECT, null=True, blank=True, related_name="duplicates"

@@ -11,7 +11,7 @@ from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
-from django.utils.translation import gettext
+from django.utils.translation import get_language_info, gettext
 from django.utils.translation import gettext_lazy as _
 from markdown_it import MarkdownIt
 
@@ -103,3 +103,16 @@ def action_words(action: str) -> str:
 def after(text: str, prefix: str) -> str:
     """The rest of the word that starts with `prefix`; empty where there is none."""
     return next((w.removeprefix(prefix) for w in (text or "").split() if w.startswith(prefix)), "")
+
+
+@register.filter
+def languages(codes: list[str]) -> str:
+    """Languages by the names that the reader knows them by; the code where there is no name."""
+    return ", ".join(_language(code) for code in codes)
+
+
+def _language(code: str) -> str:
+    try:
+        return str(get_language_info(code)["name_translated"])
+    except KeyError:
+        return code
