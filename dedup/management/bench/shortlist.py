@@ -290,7 +290,7 @@ def recall(
         for depth in DEPTHS:
             ways = {
                 "vectors": near[:depth], "words": worded[:depth],
-                "both": shortlist.fuse([worded[:depth], near[:depth]])[:depth],
+                "both": shortlist.fuse(near=near[:depth], worded=worded[:depth])[:depth],
             }  # fmt: skip
             for way, ids in ways.items():
                 share = len(wanted & set(ids)) / len(wanted)
