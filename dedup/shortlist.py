@@ -125,8 +125,11 @@ def _are_few(ids: str, params: Sequence[Any], limit: int) -> bool:
         WITH bound AS MATERIALIZED (
             SELECT greatest(%s, sqrt(%s * greatest(reltuples, 0)))::bigint AS rows
             FROM pg_class WHERE oid = 'dedup_embedding'::regclass
-        ) SELECT (SELECT count(*) FROM ({ids} LIMIT (SELECT rows + 1 FROM bound)) AS counted)
-                 <= (SELECT rows FROM bound),
+        ) SELECT (
+                SELECT count(*) FROM (
+                    SELECT FROM ({ids}) AS readable LIMIT (SELECT rows + 1 FROM bound)
+                ) AS counted
+            ) <= (SELECT rows FROM bound),
             set_config('hnsw.ef_search', %s, true),
             set_config('hnsw.iterative_scan', 'relaxed_order', true)"""  # noqa: S608
     width = str(max(EF_SEARCH, limit))

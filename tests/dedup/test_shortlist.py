@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from django.contrib.auth.models import AnonymousUser
-from django.db import connection
+from django.db import connection, transaction
 
 from dedup import embedding, shortlist
 from dedup.models import DIMENSIONS, Embedding
@@ -61,10 +61,15 @@ def test_the_nearest_come_first_with_their_cosine():
     assert first.text_hash == text_of(near).hash
 
 
-def test_a_ranking_is_fused_by_reciprocal_ranks():
-    assert shortlist.fuse([[1, 2, 3], [3, 1, 4]]) == [1, 3, 2, 4]
-    assert shortlist.fuse([[2], [1]]) == [1, 2]
-    assert shortlist.fuse([]) == []
+def test_what_both_rankings_name_comes_first_and_vectors_win_a_tie():
+    assert shortlist.fuse(near=[1, 2, 3], worded=[3, 1, 4]) == [1, 3, 2, 4]
+    assert shortlist.fuse(near=[2], worded=[1]) == [2, 1]
+    assert shortlist.fuse(near=[], worded=[5, 4]) == [5, 4]
+    assert shortlist.fuse(near=[], worded=[]) == []
+
+
+def test_the_likeliest_by_words_alone_gets_a_place_among_those_by_vectors():
+    assert 99 in shortlist.fuse(near=list(range(16)), worded=[99])[:16]
 
 
 def test_words_find_what_vectors_miss():
@@ -83,20 +88,47 @@ def test_vectors_find_what_words_miss():
     assert ids(draw("and the of")) == [known.pk]
 
 
-def test_the_rarest_words_of_a_text_are_looked_for():
+def rare_words(text):
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE support_question")
+        cursor.execute(shortlist.RARE, [text, shortlist.RARE_WORDS, shortlist.WORD_ROWS])
+        return dict(cursor.fetchall())
+
+
+def test_the_rarest_words_of_a_text_are_looked_for_and_count_most():
     for _ in range(30):
         QuestionFactory(title="The lamp is dark again and dim", body="")
     QuestionFactory(title="Zirkonia", body="")
+
+    rare = rare_words("dark dim lamp again zirkonia bulb socket wire fuse plug")
+
+    assert len(rare) == shortlist.RARE_WORDS
+    assert len({"dark", "dim", "lamp"} & set(rare)) == 2
+    assert rare["zirkonia"] > rare["lamp"] >= 0
+    assert rare["bulb"] > rare["lamp"]
+
+
+def test_words_that_stand_in_too_many_questions_are_not_looked_for_beside_rarer_ones(monkeypatch):
+    for _ in range(30):
+        QuestionFactory(title="The lamp is dark", body="")
+    QuestionFactory(title="Zirkonia", body="")
+    monkeypatch.setattr(shortlist, "WORD_ROWS", 20)
+
+    assert set(rare_words("dark lamp zirkonia")) == {"zirkonia"}
+    assert len(rare_words("dark lamp")) == 1
+
+
+def test_a_rare_word_outweighs_a_frequent_one_and_short_questions_do_not_win_by_length():
+    for _ in range(30):
+        QuestionFactory(title="Lamp", body="")
+    known = QuestionFactory(title="Does the zirkonia stop when the house is cold?", body="")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE support_question")
 
-    rare = shortlist._rare_lexemes("dark dim lamp zirkonia bulb socket wire fuse")
-
-    assert len(rare) == shortlist.RARE_WORDS
-    assert not {"dark", "dim", "lamp"} & set(rare[:5])
+    assert shortlist.by_words(Question.objects.all(), "zirkonia lamp", 3)[0] == known.pk
 
 
-def test_a_text_without_words_findsby_vector_alone():
+def test_a_text_without_words_finds_by_vector_alone():
     known = ask("The blue lamp")
 
     assert ids(draw("", vector=FakeScorer().embed(["The blue lamp"])[0])) == [known.pk]
@@ -144,7 +176,9 @@ def test_at_most_as_many_as_wanted_are_returned():
     assert len(draw("blue lamp", limit=3)) == 3
 
 
-def force_index():
+def walk_the_index(monkeypatch):
+    monkeypatch.setattr(shortlist, "EXACT_BELOW", 0)
+    monkeypatch.setattr(shortlist, "WALK_COST", 0)
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
 
@@ -152,8 +186,7 @@ def force_index():
 def test_the_index_finds_what_the_exact_scan_finds(monkeypatch):
     vector = scatter(600)
     exact = shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 20)
-    monkeypatch.setattr(shortlist, "EXACT_BELOW", 100)
-    force_index()
+    walk_the_index(monkeypatch)
 
     approximate = shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 20)
 
@@ -175,27 +208,46 @@ def test_the_index_gives_as_many_as_are_wanted_though_nobody_opened_a_transactio
     assert len(found) == 100
 
 
-def test_above_the_bound_the_index_is_walked_and_below_it_is_not(
-    monkeypatch, django_assert_num_queries
-):
-    vector = scatter(30)
-    with django_assert_num_queries(2) as below:
-        shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 5)
+def are_few(number, limit=50):
+    ids, params = Question.objects.order_by().values("pk")[:number].query.sql_with_params()
+    with transaction.atomic():
+        return shortlist._are_few(ids, params, limit)
+
+
+def test_distances_are_all_computed_where_that_is_sooner_than_a_walk(monkeypatch):
+    scatter(400)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE dedup_embedding")
+    monkeypatch.setattr(shortlist, "EXACT_BELOW", 20)
+
+    assert are_few(316)  # the root of 5 * 50 * 400 is 316.2
+    assert not are_few(317)
+    assert are_few(63, limit=2)
+    assert not are_few(64, limit=2)
+
+
+def test_few_are_computed_whatever_the_statistics_say(monkeypatch):
+    scatter(30)
+    monkeypatch.setattr(shortlist, "WALK_COST", 0)
+    monkeypatch.setattr(shortlist, "EXACT_BELOW", 30)
+    assert are_few(30)
+
     monkeypatch.setattr(shortlist, "EXACT_BELOW", 29)
+    assert not are_few(30)
 
-    with django_assert_num_queries(3) as above:
-        shortlist.by_vector(Question.objects.all(), vector, FINGERPRINT, 5)
 
-    assert "MATERIALIZED" in below[-1]["sql"]
-    assert "hnsw.iterative_scan" in above[1]["sql"]
+def test_a_shortlist_takes_four_statements(django_assert_num_queries):
+    ask("The blue lamp")
+
+    with django_assert_num_queries(4):
+        draw("The blue lamp")
 
 
 def test_the_index_still_finds_all_neighbours_where_a_filter_keeps_few(monkeypatch):
     vector = scatter(600)
     few = Question.objects.filter(title__endswith="7")  # 60 of 600
     exact = shortlist.by_vector(few, vector, FINGERPRINT, 20)
-    monkeypatch.setattr(shortlist, "EXACT_BELOW", 20)
-    force_index()
+    walk_the_index(monkeypatch)
 
     approximate = shortlist.by_vector(few, vector, FINGERPRINT, 20)
 
