@@ -167,7 +167,8 @@ def skip(*, flag: Flag, by: User, now: datetime | None = None) -> Review:
 def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
     """Take one's own decision back, with the merge or unmerge it led to; the flag is open again.
 
-    Leaves neither mark nor label. Raises NotYours, merging.MergeRefused.
+    A flag that has left the decision meanwhile (its texts were edited and a check withdrew it)
+    stays as it is. Leaves neither mark nor label. Raises NotYours, merging.MergeRefused.
     """
     now = now or timezone.now()
     flag, edge = review.flag, review.merge
@@ -184,8 +185,9 @@ def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
         merging.restore(merge=review.merge, by=by, now=now)
     review.undone_at = now
     review.save(update_fields=["undone_at"])
-    flag.status, flag.decided_at = Flag.Status.OPEN, None
-    flag.save(update_fields=["status", "decided_at"])
+    if flag.status == review.verdict:
+        flag.status, flag.decided_at = Flag.Status.OPEN, None
+        flag.save(update_fields=["status", "decided_at"])
     audit.record("review_undone", by=by, now=now, flag=flag.pk, review=review.pk)
     return flag
 

@@ -45,6 +45,16 @@ def test_an_undo_takes_the_merge_back_and_opens_the_flag_without_a_trace(flag, a
     assert set(said.merge.notifications.values_list("status", flat=True)) == {"cancelled"}
 
 
+def test_an_undo_does_not_open_a_flag_that_a_check_has_withdrawn_since(flag, agent):
+    said = review.dismiss(flag=flag, by=agent)
+    Flag.objects.update(status=Flag.Status.WITHDRAWN)
+
+    review.undo(review=said, by=agent, now=SOON)
+
+    assert fresh(flag).status == Flag.Status.WITHDRAWN
+    assert review.earlier(flag) == []
+
+
 def test_only_who_decided_can_undo_and_only_the_newest_decision(flag, agent, admin):
     first = review.dismiss(flag=flag, by=agent)
     with pytest.raises(review.NotYours):
