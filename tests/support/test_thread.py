@@ -1,5 +1,6 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 
 from support import answering, asking, merging, thread
 from support.models import AnswerVote, Question
@@ -184,3 +185,14 @@ def test_a_thread_is_read_in_seven_queries_however_large(
 
     assert len(named) == 2 * size
     assert sum(len(accepted_by) for _, accepted_by in named) == size
+
+
+def test_a_thread_is_found_by_indexes_and_never_by_reading_all_questions(pair, admin):
+    merged(pair, admin)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+
+    members = Question.objects.of_threads(pair[0].pk)
+
+    assert set(members) == set(pair)
+    assert "Seq Scan" not in members.explain()
