@@ -119,7 +119,8 @@ def _are_few(ids: str, params: Sequence[Any], limit: int) -> bool:
     """Whether all distances are computed sooner than an index walk finds `limit` that may be read.
 
     The walk visits `limit * all / few` rows, so both take as long at the root of
-    `WALK_COST * limit * all`. Sets what an index walk needs, for this transaction.
+    `WALK_COST * limit * all`. Sets what either needs, for this transaction: at the usual price of a
+    page the planner reads all vectors rather than look a few thousand up.
     """
     query = f"""
         WITH bound AS MATERIALIZED (
@@ -131,7 +132,8 @@ def _are_few(ids: str, params: Sequence[Any], limit: int) -> bool:
                 ) AS counted
             ) <= (SELECT rows FROM bound),
             set_config('hnsw.ef_search', %s, true),
-            set_config('hnsw.iterative_scan', 'relaxed_order', true)"""  # noqa: S608
+            set_config('hnsw.iterative_scan', 'relaxed_order', true),
+            set_config('random_page_cost', '1.1', true)"""  # noqa: S608
     width = str(max(EF_SEARCH, limit))
     return bool(_rows(query, [EXACT_BELOW, WALK_COST * limit, *params, width])[0][0])
 
