@@ -32,7 +32,7 @@ def data(tmp_path):
 @pytest.fixture
 def corpus(data):
     texts, mates = bench.linked(data / bench.FILE)
-    return bench.Corpus(texts, mates, FakeScorer().embed(texts))
+    return bench.Corpus(texts, mates, FakeScorer().embed(texts).astype(np.float16))
 
 
 def test_questions_that_differ_by_case_alone_are_one_and_links_go_both_ways(corpus):
@@ -43,9 +43,10 @@ def test_questions_that_differ_by_case_alone_are_one_and_links_go_both_ways(corp
 def test_made_up_questions_fill_the_corpus_up_and_lie_on_the_unit_sphere(corpus):
     filled = bench.fill(corpus, 40)
 
+    norms = np.linalg.norm(filled.vectors.astype(np.float32), axis=1)
     assert len(filled.texts) == len(filled.vectors) == 40
     assert filled.texts[:5] == corpus.texts
-    np.testing.assert_allclose(np.linalg.norm(filled.vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(norms, 1, atol=1e-3)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -72,6 +73,21 @@ def test_a_mate_that_is_not_found_lowers_the_recall(corpus, monkeypatch):
     found = bench.recall(corpus, [query], lambda: None)
 
     assert found["both"]["50"] == 0.5
+    assert found["both"]["any"] == 1
+
+
+def test_the_nearest_are_those_of_a_plain_computation_whatever_the_block(corpus, monkeypatch):
+    monkeypatch.setattr(bench, "BLOCK", 7)
+    filled = bench.fill(corpus, 60)
+    query = bench.Query(2, corpus.texts[2], FakeScorer().embed([corpus.texts[2]])[0])
+    allowed = np.arange(2, 61)
+    rows = filled.vectors[allowed - 1].astype(np.float32)
+    likeness = rows @ query.vector / np.linalg.norm(rows, axis=1)
+    likeness[allowed == 3] = -2  # itself
+
+    [found] = bench.nearest(filled, [query], allowed, 5)
+
+    assert found == set(allowed[np.argsort(-likeness)[:5]].tolist())
 
 
 def test_spoiling_keeps_the_letters_or_half_of_the_words():
