@@ -131,7 +131,7 @@ class Question(models.Model):
             models.CheckConstraint(condition=~Q(title=""), name="question_has_title"),
         ]
         indexes = [
-            GinIndex(fields=["words"], name="question_words"),
+            GinIndex(fields=["words"], name="question_words", fastupdate=False),
             models.Index(fields=["-asked_at", "-id"], name="question_newest"),
         ]
 
