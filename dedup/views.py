@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from dedup import review, suggesting
+from dedup import differences, review, suggesting
 from dedup.models import Flag, Review
 from dedup.suggesting import Suggestions
 from support import asking, merging, thread
@@ -156,9 +156,13 @@ def card(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two questions on a card, with the thread in which it stands now."""
+    """One of the two questions on a card, with the thread in which it stands now.
+
+    `opposite` is what the other one says, title and body, to be compared with.
+    """
 
     question: Question
+    opposite: str
     root: Question
     thread: Thread
     answers: list[ThreadAnswer]
@@ -191,6 +195,9 @@ def _show_card(
         "merges_at_once": merging.may_merge(request.user, one, other),
         "is_marked": is_open and one.pk != other.pk and review.is_marked(one, other),
         "band": _band(flag),
+        "differences": differences.differences(
+            _whole(newer), _whole(older), products=Product.objects.values_list("name", flat=True)
+        ),
         "next": following,
         "previous": preceding,
     }
@@ -203,9 +210,13 @@ def _side(question: Question, opposite: Question, reader: User) -> Side:
     whole = thread.read(root, reader)
     if root.pk == opposite.root_id:
         own = [given for given in whole.answers if given.answer.question_id == question.pk]
-        return Side(question, root, whole, own, [])
+        return Side(question, _whole(opposite), root, whole, own, [])
     shown = [one for one in whole.duplicates if one.pk != question.pk]
-    return Side(question, root, whole, whole.answers, shown)
+    return Side(question, _whole(opposite), root, whole, whole.answers, shown)
+
+
+def _whole(question: Question) -> str:
+    return f"{question.title}\n{question.body}"
 
 
 def _neighbours(reviewer: User, flag: Flag) -> tuple[int | None, int | None]:

@@ -1,0 +1,130 @@
+"""What two texts that look alike differ in: words, and what often makes two questions of one.
+
+Pure: text in, findings out. A warning is for a person's eyes; nothing is decided by it.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")
+VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+(?!\w)", re.IGNORECASE)
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?![\w.]*\d)(?!\w)")
+NEGATION = re.compile(r"\b(?:not|no|never|none|nothing|cannot|without|unable|\w+n['’]t)\b", re.I)
+NAME = re.compile(r"\b(?:[A-Z][a-z]*[A-Z]\w*|[A-Z]{2,}\w*|[A-Z]\w+)\b")
+SENTENCE = re.compile(r"(?:^|[.!?:\n])\s*[\"'“(*#>\-]*\s*$")
+SHORT = 3  # letters; shorter words differ without meaning anything
+PLAIN = {  # words that differ without meaning anything
+    "the", "and", "for", "with", "from", "this", "that", "these", "those", "there", "then",
+    "than", "are", "was", "were", "been", "have", "has", "had", "did", "does", "can", "could",
+    "will", "would", "should", "may", "might", "you", "your", "our", "their", "its", "they",
+    "them", "what", "which", "who", "how", "when", "where", "why", "please", "help", "just",
+    "any", "some", "also", "into", "onto", "about",
+}  # fmt: skip
+
+Reader = Callable[[str], set[str]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a text, and whether it is a word that the other text does not have."""
+
+    text: str
+    is_other: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A kind of thing that one text says and the other does not: each side's own, sorted."""
+
+    kind: str  # "number", "version", "name" or "negation"
+    newer: list[str]
+    older: list[str]
+
+
+def pieces(text: str, opposite: str) -> list[Piece]:
+    """The text in order, cut at words that the opposite text does not have in any form."""
+    known = {_stem(word) for word in WORD.findall(opposite)}
+    found: list[Piece] = []
+    at = 0
+    for match in WORD.finditer(text):
+        word = match.group()
+        is_empty = word.lower() in PLAIN or (len(word) < SHORT and not word.isdigit())
+        if is_empty or _stem(word) in known:
+            continue
+        if match.start() > at:
+            found.append(Piece(text[at : match.start()], False))
+        found.append(Piece(word, True))
+        at = match.end()
+    if at < len(text):
+        found.append(Piece(text[at:], False))
+    return found
+
+
+def differences(newer: str, older: str, *, products: Collection[str] = ()) -> list[Difference]:
+    """Numbers, versions, names and negations in which the two differ; nothing where they agree.
+
+    `products` are names to look for whatever their case. A name counts where one of the two has
+    it; a negation only where exactly one of the two texts is negated.
+    """
+    readers: dict[str, Reader] = {
+        "version": _versions,
+        "number": _numbers,
+        "name": lambda text: _names(text, products),
+    }
+    found = []
+    for kind, read in readers.items():
+        one, other = read(newer), read(older)
+        own, foreign = _without(one, older), _without(other, newer)
+        if kind == "name":
+            if own or foreign:
+                found.append(Difference(kind, sorted(own), sorted(foreign)))
+        elif one != other and (one - other or other - one):
+            found.append(Difference(kind, sorted(one - other), sorted(other - one)))
+    one, other = _negations(newer), _negations(older)
+    if bool(one) != bool(other):
+        found.append(Difference("negation", sorted(one), sorted(other)))
+    return found
+
+
+def _versions(text: str) -> set[str]:
+    return {match.lower().removeprefix("v") for match in VERSION.findall(text)}
+
+
+def _numbers(text: str) -> set[str]:
+    return {
+        number.replace(",", "").rstrip(",") for number in NUMBER.findall(VERSION.sub(" ", text))
+    }
+
+
+def _names(text: str, products: Collection[str]) -> set[str]:
+    """Words in capitals inside of a sentence, and products' names."""
+    found = {
+        match.group()
+        for match in NAME.finditer(text)
+        if match.group() != "I" and not SENTENCE.search(text[: match.start()])
+    }
+    lowered = text.lower()
+    known = {name for name in products if re.search(rf"\b{re.escape(name.lower())}\b", lowered)}
+    return found | known
+
+
+def _without(names: set[str], text: str) -> set[str]:
+    """Those that a text does not have, whatever their case."""
+    words = {_stem(word) for word in WORD.findall(text)}
+    lowered = text.lower()
+    return {name for name in names if _stem(name) not in words and name.lower() not in lowered}
+
+
+def _negations(text: str) -> set[str]:
+    return {match.lower() for match in NEGATION.findall(text)}
+
+
+def _stem(word: str) -> str:
+    """A word without case and the commonest English endings: enough to see it in another form."""
+    word = word.lower().replace("’", "'").removesuffix("'s")
+    for ending in ("ings", "ing", "ies", "ied", "ed", "es", "s", "y", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= SHORT:
+            word = word.removesuffix(ending)
+            return word[:-1] if word[-1] == word[-2] else word  # resetting, reset
+    return word
