@@ -99,7 +99,9 @@ def _described(
         "data": {},
         "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
         "metrics": {
-            "shortlists": Measuring(Path(), bi, cross, calibration, flag).shortlists(reported)
+            "shortlists": Measuring(
+                Path(), bi, cross, calibration, calibration.at_prior(0.5), flag
+            ).shortlists(reported)
         },
         "calibration": {
             "coefficients": asdict(calibration),

@@ -61,8 +61,9 @@ def _figures(raw: dict[str, Any]) -> Iterator[str]:
         "",
         "![Precision over recall on held trades](precision-recall.svg)",
         "",
-        "Titles, at even odds; by length, a third of the rows each; the largest difference between",
-        "the two orders of a pair:",
+        "Titles, at even odds, by a second calibration on every other row of Quora's development",
+        "pairs, of which the rest are counted here; by length, a third of the rows each; the",
+        "largest difference between the two orders of a pair:",
         "",
     )
     columns = ("accuracy at 0.5", "best", "F1 at 0.5", "best", "short", "middle", "long", "orders")

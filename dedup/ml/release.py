@@ -30,6 +30,11 @@ class ReleaseScorer:
         self.embedding_fingerprint = manifest.embedding_fingerprint
         self.dimensions = bi.dimensions
         self.bi, self.cross, self.calibration = bi, cross, calibration
+        self.even = _even(manifest, calibration)
+
+    def at_even_odds(self) -> "ReleaseScorer":
+        """The same for pairs of which half are duplicates, as in labelled sets."""
+        return ReleaseScorer(self.manifest, self.bi, self.cross, self.even)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of model inputs: (n, dimensions) float32, unit length."""
@@ -66,7 +71,15 @@ def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
 
 
 def _calibration(manifest: Manifest) -> Calibration:
-    given = manifest.raw["calibration"]["coefficients"]
+    return _fitted(manifest.raw["calibration"]["coefficients"])
+
+
+def _even(manifest: Manifest, calibration: Calibration) -> Calibration:
+    given = manifest.raw["calibration"].get("even_odds")
+    return _fitted(given) if given else calibration.at_prior(0.5)
+
+
+def _fitted(given: dict[str, float]) -> Calibration:
     names = [*COEFFICIENTS, *(name for name in OPTIONAL_COEFFICIENTS if name in given)]
     try:
         return Calibration(**{name: float(given[name]) for name in names})

@@ -84,12 +84,17 @@ def main() -> int:
     """Command line; progress on standard error. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="a release's folder")
+    parser.add_argument(
+        "--even-odds", action="store_true",
+        help="probabilities for pairs of which half are duplicates, not for shortlisted ones",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     begun, done = time.monotonic(), 0
     try:
         scorer = open_release(given.folder, threads=given.threads)
+        scorer = scorer.at_even_odds() if given.even_odds else scorer
         for done, line in enumerate(score_lines(scorer, sys.stdin), 1):
             sys.stdout.write(line + "\n")
             if done % ROWS_PER_BATCH == 0:

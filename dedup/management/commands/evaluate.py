@@ -26,7 +26,7 @@ class Command(BaseCommand):
         except ArtifactRefused as error:
             raise CommandError(str(error)) from error
         measuring = Measuring(
-            options["data"], scorer.bi, scorer.cross, scorer.calibration,
+            options["data"], scorer.bi, scorer.cross, scorer.calibration, scorer.even,
             scorer.manifest.thresholds["flag"],
         )  # fmt: skip
         found = measuring.all(Reported.of(scorer.bi, scorer.cross))

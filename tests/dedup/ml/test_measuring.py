@@ -1,12 +1,16 @@
+import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+import dedup.ml
 from dedup.ml.baselines import tfidf_cosines
 from dedup.ml.biencoder import BiEncoder
 from dedup.ml.calibration import Calibration
+from dedup.ml.card import model_card
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import labelled
 from dedup.ml.evaluation import average_precision, bootstrap_interval, paired_interval
@@ -14,6 +18,8 @@ from dedup.ml.measuring import Measured, Measuring
 from dedup.ml.pairs import Pair
 from dedup.ml.plots import precision_recall, reliability
 from tests.dedup.ml.networks import write_base, write_rows
+
+SHIPPED = sorted(Path(dedup.ml.__file__).parent.glob("artifacts/*/manifest.json"))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,9 @@ def measuring(tmp_path_factory):
     ])  # fmt: skip
     write_rows(data, "stackexchange_duplicate_links", [{"site": "one", "id1": "0", "id2": "3"}])
     calibration = Calibration(0.0, 1.0, 5.0)
-    return Measuring(data, BiEncoder(folder), CrossEncoder(folder), calibration, flag=0.5)
+    return Measuring(
+        data, BiEncoder(folder), CrossEncoder(folder), calibration, calibration, flag=0.5
+    )
 
 
 def test_titles_are_measured_beside_cosine_and_words(measuring):
@@ -97,3 +105,21 @@ def test_a_picture_is_an_svg_that_says_what_it_shows(name):
     numbers = re.findall(r'c[xy]="([\d.]+)"|points="([^"]*)"', drawn)
     assert numbers
     assert all(0 <= float(x) <= 456 for pair in numbers for x in re.findall(r"[\d.]+", str(pair)))
+
+
+def test_what_needs_even_odds_is_measured_on_rows_that_they_were_not_fitted_on(measuring):
+    rows = labelled(measuring.data, "qqp_dev")
+    held = Measured.of(rows[1::2], measuring.bi, measuring.cross)
+
+    found = measuring.titles("qqp_dev")
+
+    assert found["rows"] == len(rows)
+    p = held.probabilities(measuring.even)
+    assert found["accuracy"] == pytest.approx(((p >= 0.5) == held.labels).mean())
+
+
+@pytest.mark.parametrize("manifest", SHIPPED, ids=lambda file: file.parent.name)
+def test_the_shipped_card_is_what_its_manifest_says(manifest):
+    raw = json.loads(manifest.read_text(encoding="utf-8"))
+
+    assert manifest.with_name("README.md").read_text(encoding="utf-8") == model_card(raw)
