@@ -24,6 +24,7 @@ import psycopg
 import redis
 
 NOBODY = 65534
+HOME_NOTE = "postgres.home"  # in the data folder: where nobody keeps the cluster
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -153,6 +154,9 @@ class Services:
             os.close(self._lock)
             self._lock = None
         if not self.keep:
+            note = self.folder / HOME_NOTE
+            if note.exists():
+                shutil.rmtree(note.read_text(), ignore_errors=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> "Services":
@@ -306,9 +310,13 @@ def _copy_for_nobody(package: Path) -> Path:
 
 
 def _home_of_nobody(folder: Path) -> Path:
-    home = Path(tempfile.gettempdir()) / f"askonce-{os.stat(folder).st_ino}"  # noqa: PTH116 - of the folder
-    home.mkdir(mode=0o700, exist_ok=True)
+    """Where nobody may write; `folder` remembers it, so that another folder never finds it."""
+    note = folder / HOME_NOTE
+    if note.exists() and Path(note.read_text()).is_dir():
+        return Path(note.read_text())
+    home = Path(tempfile.mkdtemp(prefix="askonce-"))
     os.chown(home, NOBODY, NOBODY)
+    note.write_text(str(home))
     return home
 
 

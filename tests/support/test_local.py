@@ -1,6 +1,7 @@
 """Real servers are started, killed and started again."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,3 +134,22 @@ def test_root_without_user_namespaces_runs_postgres_as_nobody(folder, monkeypatc
         owner = Path(f"/proc/{services.postgres.process.pid}").stat().st_uid
         assert owner == local.NOBODY
         assert ask(services.database_url, "SELECT 1") == 1
+        home = Path((folder / local.HOME_NOTE).read_text())
+        assert home.stat().st_uid == local.NOBODY
+    assert not home.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become nobody")
+def test_a_new_folder_never_finds_the_data_of_a_removed_one(folder, monkeypatch):
+    monkeypatch.setattr(local.shutil, "which", lambda name: None)
+    homes = []
+
+    for _ in range(2):  # most file systems give the second folder the first one's inode
+        with local.start(folder, durable=False, environ={}) as services:
+            assert ask(services.database_url, "SELECT 1") == 1
+        homes.append(Path((folder / local.HOME_NOTE).read_text()))
+        shutil.rmtree(folder)
+
+    assert homes[0] != homes[1]
+    for home in homes:
+        shutil.rmtree(home)
