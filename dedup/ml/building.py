@@ -31,7 +31,7 @@ from dedup.ml.clusters import (
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
-from dedup.ml.measuring import FITTED_EVEN, Measured, Measuring, Reported
+from dedup.ml.measuring import FITTED_EVEN, Measured, Measuring, Reported, random_halves
 from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
 from dedup.ml.plots import precision_recall, reliability
@@ -222,7 +222,9 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
     calibration = calibrate(fitted, blend)
     chosen = thresholds(calibration, portal, reported.measured)
     flag = chosen["flag"]["probability"]
-    even = calibrate(Measured.of(labelled(data, FITTED_EVEN)[::2], bi, cross), blend)
+    titles = labelled(data, FITTED_EVEN)
+    half = [titles[i] for i in random_halves(len(titles))[0]]
+    even = calibrate(Measured.of(half, bi, cross), blend)
     metrics = Measuring(data, bi, cross, calibration, even, flag).all(reported)
     log.info("metrics %s", json.dumps(metrics))
     raw = {

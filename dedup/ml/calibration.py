@@ -63,7 +63,12 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 def fit_calibration(
     logits: Values, cosines: Values, labels: Values, ridge: float = 1e-3
 ) -> Calibration:
-    """Newton's method on the log loss; rows must not be the ones the network was trained on."""
+    """Newton's method on the log loss; rows must not be the ones the network was trained on.
+
+    Raises ValueError where all labels are of one kind.
+    """
+    if len(set(np.asarray(labels).tolist())) < 2:
+        raise ValueError("a calibration needs duplicates and others")
     columns = [np.ones(len(labels)), np.asarray(logits, float), np.asarray(cosines, float)]
     X, y = np.stack(columns, axis=1), np.asarray(labels, float)
     weights = np.zeros(3)

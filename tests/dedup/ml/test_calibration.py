@@ -12,6 +12,11 @@ def test_known_coefficients_are_recovered():
     assert (found.bias, found.by_logit, found.by_cosine) == pytest.approx((-2, 0.8, 3), abs=0.12)
 
 
+def test_labels_of_one_kind_are_no_ground_for_a_calibration():
+    with pytest.raises(ValueError, match="others"):
+        fit_calibration([1.0, 2.0], [0.5, 0.6], [1.0, 1.0])
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_never_becomes_a_probability(bad):
     with pytest.raises(FloatingPointError):

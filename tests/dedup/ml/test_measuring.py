@@ -14,7 +14,7 @@ from dedup.ml.card import model_card
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import labelled
 from dedup.ml.evaluation import average_precision, bootstrap_interval, paired_interval
-from dedup.ml.measuring import Measured, Measuring
+from dedup.ml.measuring import Measured, Measuring, random_halves
 from dedup.ml.pairs import Pair
 from dedup.ml.plots import precision_recall, reliability
 from tests.dedup.ml.networks import write_base, write_rows
@@ -109,13 +109,25 @@ def test_a_picture_is_an_svg_that_says_what_it_shows(name):
 
 def test_what_needs_even_odds_is_measured_on_rows_that_they_were_not_fitted_on(measuring):
     rows = labelled(measuring.data, "qqp_dev")
-    held = Measured.of(rows[1::2], measuring.bi, measuring.cross)
+    held = Measured.of(
+        [rows[i] for i in random_halves(len(rows))[1]], measuring.bi, measuring.cross
+    )
 
     found = measuring.titles("qqp_dev")
 
     assert found["rows"] == len(rows)
     p = held.probabilities(measuring.even)
     assert found["accuracy"] == pytest.approx(((p >= 0.5) == held.labels).mean())
+
+
+def test_halves_share_no_row_and_each_has_both_labels_even_where_labels_take_turns():
+    labels = np.tile([1.0, 0.0], 200)
+
+    fitted, held = random_halves(len(labels))
+
+    assert sorted([*fitted, *held]) == list(range(len(labels)))
+    assert 0.4 < labels[fitted].mean() < 0.6
+    assert 0.4 < labels[held].mean() < 0.6
 
 
 @pytest.mark.parametrize("manifest", SHIPPED, ids=lambda file: file.parent.name)
