@@ -56,7 +56,7 @@ def adopt(
         raw["languages"] = languages
         (folder / "README.md").write_text(adopted_card(raw), encoding="utf-8")
         raw["files"] = hash_files(folder)
-        text = json.dumps(raw, indent=1, sort_keys=True) + "\n"
+        text = json.dumps(raw, indent=1) + "\n"
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         folder.rename(out)
     return raw

@@ -256,7 +256,7 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
         (out / f"{name}.svg").write_text(drawn, encoding="utf-8")
     (out / "README.md").write_text(model_card(raw), encoding="utf-8")
     raw["files"] = hash_files(out)
-    (out / MANIFEST).write_text(json.dumps(raw, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (out / MANIFEST).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
 def pictures(calibration: Calibration, held: Measured) -> dict[str, str]:

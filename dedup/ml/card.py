@@ -89,7 +89,7 @@ def _ranked(row: dict[str, Any]) -> Iterator[str]:
 def _titles(row: dict[str, Any]) -> Iterator[str]:
     for name in ("accuracy", "best_accuracy", "f1", "best_f1"):
         yield f"{row[name]:.3f}"
-    yield from (f"{value:.3f}" for value in row["by_length"].values())
+    yield from (f"{row['by_length'][third]:.3f}" for third in ("short", "middle", "long"))
     yield f"{row['asymmetry']:.4f}"
 
 
