@@ -1,0 +1,134 @@
+"""Pairs that wait for a reviewer, or did."""
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When, Window
+from django.db.models.functions import Coalesce, Greatest, Least, RowNumber
+from django.utils import timezone
+
+from dedup.models.release import Release
+from support.models import Merge
+
+
+class FlagQuerySet(models.QuerySet["Flag"]):
+    def open(self) -> Self:
+        return self.filter(status=Flag.Status.OPEN)
+
+    def with_roots(self) -> Self:
+        """Annotate `low` and `high`: the ids of the two live threads, smaller first."""
+        older = Coalesce("older__canonical_id", "older_id")
+        newer = Coalesce("newer__canonical_id", "newer_id")
+        return self.annotate(low=Least(older, newer), high=Greatest(older, newer))
+
+    def across_threads(self) -> Self:
+        """Flags whose two questions are not in one thread already, or whose merge is disputed."""
+        return self.with_roots().filter(~Q(low=F("high")) | Q(disputed_at__isnull=False))
+
+    def one_per_threads(self) -> Self:
+        """Of the open flags between the same two live threads, only the likeliest.
+
+        Each disputed merge is a case of its own, though all its questions are in one thread.
+        """
+        own = Case(When(low=F("high"), then=F("pk")), default=Value(0))
+        rank = Window(
+            RowNumber(),
+            partition_by=[F("low"), F("high"), own],
+            order_by=[F("probability").desc(), F("pk").asc()],
+        )
+        ranked = Flag.objects.open().across_threads().annotate(rank=rank)
+        return self.with_roots().filter(pk__in=ranked.filter(rank=1).values("pk"))
+
+    def in_queue_order(self) -> Self:
+        """Likeliest duplicates first; the key makes paging stable."""
+        return self.order_by("-probability", "pk").select_related(
+            "older__product", "newer__product", "release"
+        )
+
+    def to_merge(self) -> Self:
+        """Confirmed pairs of the same readers, that nobody with the right to merge has merged."""
+        same_readers = Q(older__audience="public", newer__audience="public") | Q(
+            older__audience="private",
+            newer__audience="private",
+            older__asked_by=F("newer__asked_by"),
+        )
+        return (
+            self.with_roots()
+            .filter(same_readers, ~Q(low=F("high")), status=Flag.Status.CONFIRMED)
+            .order_by("decided_at", "pk")
+            .select_related("older__product", "newer__product")
+        )
+
+    def to_unmerge(self) -> Self:
+        """Disputed merges that an agent found wrong, and nobody with the right has taken back."""
+        edges = Merge.objects.in_force().filter(
+            Q(duplicate=OuterRef("older"), canonical=OuterRef("newer"))
+            | Q(duplicate=OuterRef("newer"), canonical=OuterRef("older"))
+        )
+        return (
+            self.filter(Exists(edges), status=Flag.Status.DISMISSED, disputed_at__isnull=False)
+            .order_by("decided_at", "pk")
+            .select_related("older__product", "newer__product")
+        )
+
+
+class Flag(models.Model):
+    """Two questions that may be one, waiting for a reviewer. One row for each pair, for ever.
+
+    A dismissed flag is a cannot-link: no check and no release opens it again while both texts
+    stay as they were judged.
+    """
+
+    class Status(models.TextChoices):
+        OPEN = "open", "Open"
+        CONFIRMED = "confirmed", "Duplicate"
+        DISMISSED = "dismissed", "Not a duplicate"
+        WITHDRAWN = "withdrawn", "No longer likely"
+
+    older = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_older")
+    newer = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_newer")
+    older_hash = models.CharField(max_length=64)
+    newer_hash = models.CharField(max_length=64)
+    probability = models.FloatField()
+    release = models.ForeignKey(Release, models.PROTECT, related_name="flags")
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.OPEN)
+    flagged_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    claimed_by = models.ForeignKey(
+        "support.User", models.SET_NULL, null=True, blank=True, related_name="claimed_flags"
+    )
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    disputed_by = models.ForeignKey(
+        "support.User", models.PROTECT, null=True, blank=True, related_name="disputed_flags"
+    )
+    disputed_at = models.DateTimeField(null=True, blank=True)
+    dispute = models.CharField(max_length=500, blank=True)  # why the asker says "mine is different"
+
+    objects = FlagQuerySet.as_manager()
+
+    class Meta:
+        permissions = [("review_flag", "Can review flagged duplicates")]
+        constraints = [
+            models.UniqueConstraint(
+                Least("older", "newer"), Greatest("older", "newer"), name="flag_once_per_pair"
+            ),
+            models.CheckConstraint(condition=~Q(older=F("newer")), name="flag_joins_two_questions"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["-probability", "id"], condition=Q(status="open"), name="flag_queue"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.older_id} and {self.newer_id}"
+
+    @property
+    def unevaluated_languages(self) -> list[str]:
+        """Languages of its questions in which nobody knows what the probability is worth."""
+        return sorted({self.older.language, self.newer.language} - {"", *self.release.languages})
+
+    @property
+    def known_probability(self) -> float | None:
+        """The probability, where the release was evaluated in the languages of both questions."""
+        return None if self.unevaluated_languages else self.probability
