@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dedup import review, suggesting
+from dedup import desk, review, suggesting
 from dedup.models import Flag, Release, Review
 from support.api import (
     Conflict,
@@ -226,7 +226,7 @@ class MergeViewSet(
         given = self.get_serializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
-        edge = review.merge(
+        edge = desk.merge(
             duplicate=data["duplicate"],
             canonical=data["canonical"],
             by=person(request),
@@ -239,7 +239,7 @@ class MergeViewSet(
     @action(detail=True, methods=["post"])
     def undo(self, request: Request, pk: str = "") -> Response:
         """Take a merge back; what was written since stays where it was written."""
-        edge = review.unmerge(merge=self.get_object(), by=person(request))
+        edge = desk.unmerge(merge=self.get_object(), by=person(request))
         return Response(self.get_serializer(edge).data)
 
 

@@ -1,23 +1,20 @@
-"""What a reviewer can do with a flag: claim, confirm, dismiss, skip, and take it back.
+"""What a reviewer can do with a flag: confirm, dismiss, skip, and take it back.
 
 Locks: questions in id order, then the flag; everywhere the same, so that nobody waits in a circle.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from dedup import flagging
-from dedup.models import Flag, FlagQuerySet, Release, Review
+from dedup.models import Flag, Review
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
 from support.models import Merge, Question, User
-
-CLAIM = timedelta(minutes=5)
-SKIP = timedelta(hours=12)
 
 
 class ReviewRefused(Exception):
@@ -43,56 +40,10 @@ class NotYours(ReviewRefused):
     code = "not_yours"
 
 
-class NotMerged(ReviewRefused):
-    """The question is not merged into another, so there is nothing to dispute."""
-
-    code = "not_merged"
-
-
-class NotReviewable(ReviewRefused):
-    """There has never been a release, and a flag needs one."""
-
-    code = "not_reviewable"
-
-
 class NotOfPair(ReviewRefused):
     """The question that is to stay is not, or no longer, in one of the two threads."""
 
     code = "not_of_pair"
-
-
-def queue(reviewer: User, *, now: datetime | None = None) -> FlagQuerySet:
-    """Open flags in queue order: one for each two live threads, without what `reviewer` skipped."""
-    now = now or timezone.now()
-    skipped = Review.objects.standing().filter(
-        flag=OuterRef("pk"),
-        by=reviewer,
-        verdict=Review.Verdict.SKIPPED,
-        reviewed_at__gt=now - SKIP,
-    )
-    found = Flag.objects.open().across_threads().one_per_threads()
-    return found.filter(~Exists(skipped)).in_queue_order()
-
-
-def free_for(reviewer: User, flags: FlagQuerySet, *, now: datetime) -> FlagQuerySet:
-    """Flags that nobody else holds."""
-    return flags.filter(Q(claimed_by=None) | Q(claimed_by=reviewer) | Q(claimed_until__lt=now))
-
-
-def claim(*, flag: Flag, by: User, now: datetime | None = None) -> bool:
-    """Hold a flag for five minutes; False where somebody else holds it."""
-    now = now or timezone.now()
-    free = free_for(by, Flag.objects.open().filter(pk=flag.pk), now=now)
-    return bool(free.update(claimed_by=by, claimed_until=now + CLAIM))
-
-
-def next_for(reviewer: User, *, now: datetime | None = None) -> Flag | None:
-    """Claim and return the likeliest flag that nobody else holds, or None when all is done."""
-    now = now or timezone.now()
-    for flag in free_for(reviewer, queue(reviewer, now=now), now=now)[:20]:
-        if claim(flag=flag, by=reviewer, now=now):
-            return flag
-    return None
 
 
 @merging.retried
@@ -192,100 +143,6 @@ def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
     return flag
 
 
-@merging.retried
-def merge(
-    *,
-    duplicate: Question,
-    canonical: Question,
-    by: User,
-    reason: str = "",
-    seen: Mapping[int, int] | None = None,
-    now: datetime | None = None,
-) -> Merge:
-    """Merge two live questions, with what the machine said of their threads as evidence.
-
-    Reviews that asked for it and waited for somebody with the right point at the merge from now on.
-    Raises merging.MergeRefused.
-    """
-    merging.lock_threads(duplicate.pk, canonical.pk)
-    flags = Flag.objects.filter(across(duplicate, canonical)).exclude(status=Flag.Status.WITHDRAWN)
-    locked = list(flags.order_by("pk").select_for_update(of=["self"]).select_related("release"))
-    likeliest = max(locked, key=lambda flag: flag.probability, default=None)
-    edge = merging.merge(
-        duplicate=duplicate,
-        canonical=canonical,
-        by=by,
-        reason=reason,
-        seen=seen,
-        evidence=Evidence(likeliest.known_probability, likeliest.release.name)
-        if likeliest
-        else Evidence(),
-        now=now,
-    )
-    asked = Review.objects.standing().filter(verdict=Review.Verdict.CONFIRMED, flag__in=locked)
-    asked.filter(merge=None).update(merge=edge)
-    return edge
-
-
-@merging.retried
-def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
-    """Take any merge back, and mark its pair as "not a duplicate", so that no check asks again.
-
-    Within 30 s of the merge it was a slip: no mark, and what was decided with it is open again.
-    Raises merging.MergeRefused.
-    """
-    now = now or timezone.now()
-    led = Q(reviews__merge=merge, reviews__undone_at=None)
-    flags = Flag.objects.filter(led | _pair(merge.duplicate_id, merge.canonical_id))
-    ids = {pk for pair in flags.values_list("older_id", "newer_id") for pk in pair}
-    merging.lock_threads(merge.duplicate_id, merge.canonical_id, *ids)
-    locked = list(Flag.objects.filter(pk__in=flags.values("pk")).order_by("pk").select_for_update())
-    was_in_force = Merge.objects.in_force().filter(pk=merge.pk).exists()
-    undone = merging.unmerge(merge=merge, by=by, now=now)
-    if was_in_force and now - undone.merged_at > merging.UNDO:
-        for flag in locked:
-            _close(flag, Flag.Status.DISMISSED, now=now)
-    elif was_in_force:
-        _forget(undone, now=now)
-    return undone
-
-
-def _forget(edge: Merge, *, now: datetime) -> None:
-    """Open again what was decided with this merge; what was decided before it still stands."""
-    led = Review.objects.standing().filter(merge=edge, verdict=Review.Verdict.CONFIRMED)
-    same_act = led.filter(by=edge.merged_by_id, reviewed_at=edge.merged_at)
-    Flag.objects.filter(reviews__in=same_act).update(status=Flag.Status.OPEN, decided_at=None)
-    same_act.update(undone_at=now)
-    led.update(merge=None)
-
-
-@merging.retried
-def dispute(*, question: Question, by: User, reason: str, now: datetime | None = None) -> Flag:
-    """Let the asker of a merged question say "mine is different": the pair is reviewed again.
-
-    Raises NotMerged, NotYours, NotReviewable.
-    """
-    now = now or timezone.now()
-    threads = merging.lock_threads(question.pk)
-    question = threads[question.pk]
-    if question.asked_by_id != by.pk:
-        raise NotYours("Only who asked a question can say that it is different.")
-    edge = Merge.objects.in_force().filter(duplicate=question).select_related("canonical").first()
-    if edge is None:
-        raise NotMerged("This question is not merged into another.")
-    older, newer = sorted([question, edge.canonical], key=lambda q: q.order)
-    pair = Flag.objects.filter(_pair(older.pk, newer.pk)).select_for_update()
-    flag = pair.first() or Flag(
-        older=older, newer=newer, probability=edge.probability or 0.0, release=_release(edge)
-    )
-    flag.older_hash, flag.newer_hash = text_of(older).hash, text_of(newer).hash
-    flag.status, flag.decided_at = Flag.Status.OPEN, None
-    flag.disputed_by, flag.disputed_at, flag.dispute = by, now, reason.strip()[:500]
-    flag.save()
-    audit.record("disputed", by=by, now=now, question=question, merge=edge.pk)
-    return flag
-
-
 def disputed_edge(flag: Flag) -> Merge | None:
     """The merge in force that a disputed flag is about."""
     if flag.disputed_at is None:
@@ -307,18 +164,6 @@ def earlier(flag: Flag) -> list[Review]:
     return list(said.select_related("by").order_by("-pk"))
 
 
-def linked(question: Question) -> list[Question]:
-    """Live questions found to be the same as this one, but with other readers; for agents only."""
-    members = Question.objects.of_threads(question.pk)
-    flags = Flag.objects.filter(
-        Q(older__in=members) | Q(newer__in=members), status=Flag.Status.CONFIRMED
-    )
-    ends = flags.with_roots().values_list("low", "high")  # type: ignore[misc]
-    roots = {pk for pair in ends for pk in pair}
-    others = Question.objects.filter(pk__in=roots).exclude(pk__in=members).order_by("pk")
-    return [other for other in others if not other.has_same_readers_as(question)]
-
-
 def across(one: Question, other: Question) -> Q:
     """Which flags join these two threads."""
     members = Question.objects.of_threads(one.pk).values("pk")
@@ -326,16 +171,7 @@ def across(one: Question, other: Question) -> Q:
     return Q(older__in=members, newer__in=others) | Q(older__in=others, newer__in=members)
 
 
-def _release(edge: Merge) -> Release:
-    """The release that led to a merge, or else the one in service, or any that ever was."""
-    known = Release.objects.order_by("-is_active", "-pk")
-    release = known.filter(name=edge.release).first() or known.first()
-    if release is None:
-        raise NotReviewable("Nothing can be reviewed before there is a release.")
-    return release
-
-
-def _pair(one: int, other: int) -> Q:
+def pair_of(one: int, other: int) -> Q:
     return Q(older=one, newer=other) | Q(older=other, newer=one)
 
 
@@ -354,12 +190,12 @@ def _open(flag: Flag) -> Flag:
 def _decide(
     flag: Flag, verdict: str, *, by: User, now: datetime, canonical: Question | None = None
 ) -> Review:
-    _close(flag, verdict, now=now)
+    close(flag, verdict, now=now)
     audit.record("reviewed", by=by, now=now, flag=flag.pk, verdict=verdict)
     return _review(flag, verdict, by=by, now=now, canonical=canonical)
 
 
-def _close(flag: Flag, status: str, *, now: datetime) -> None:
+def close(flag: Flag, status: str, *, now: datetime) -> None:
     """Close a flag on the texts as they are now: only when one changes may it be asked again."""
     flag.status, flag.decided_at = status, now
     flag.claimed_by = flag.claimed_until = None

@@ -7,7 +7,7 @@ import pytest
 from django.apps import apps
 from django.utils import timezone
 
-from dedup import review, suggesting
+from dedup import desk, queue, review, suggesting
 from dedup.models import Flag, Review
 from support import answering, asking, merging, notifications, thread
 from support.models import Merge, Notification, Question
@@ -161,8 +161,8 @@ def test_rule_7_questions_of_different_readers_are_linked_for_agents_and_not_mer
     review.confirm(flag=FlagFactory(older=one, newer=other), canonical=one, by=admin)
 
     assert not Merge.objects.exists()
-    assert review.linked(one) == [other]
-    assert review.linked(other) == [one]
+    assert desk.linked(one) == [other]
+    assert desk.linked(other) == [one]
     assert not Flag.objects.to_merge().exists()
 
 
@@ -186,7 +186,7 @@ def test_rule_8_agents_confirm_and_admins_merge(pair, agent, admin):
     assert said.merge is None
     assert list(Flag.objects.to_merge()) == [flag]
 
-    edge = review.merge(duplicate=newer, canonical=older, by=admin)
+    edge = desk.merge(duplicate=newer, canonical=older, by=admin)
     said.refresh_from_db()
     assert (said.merge, edge.probability) == (edge, 0.93)
     assert not Flag.objects.to_merge().exists()
@@ -217,7 +217,7 @@ def test_rule_10_the_queue_shows_one_card_for_two_live_threads(pair, agent, admi
 
     merged(pair, admin)
 
-    assert list(review.queue(agent)) == [likelier]
+    assert list(queue.queue(agent)) == [likelier]
 
 
 def test_rule_10_a_merge_across_a_mark_warns(pair, agent):
@@ -239,7 +239,7 @@ def test_rule_11_an_undo_leaves_no_mark_and_a_later_unmerge_does(pair, admin):
     assert (flag.status, review.earlier(flag), root_of(newer)) == ("open", [], newer.pk)
 
     said = review.confirm(flag=flag, canonical=older, by=admin, now=now)
-    review.unmerge(merge=said.merge, by=admin, now=now + LATER)
+    desk.unmerge(merge=said.merge, by=admin, now=now + LATER)
     flag.refresh_from_db()
     assert flag.status == Flag.Status.DISMISSED
 
@@ -258,7 +258,7 @@ def test_rule_13_both_histories_say_who_when_why_and_with_what_evidence(pair, ad
     flag = FlagFactory(older=pair[1], newer=pair[0], probability=0.9)
     now = timezone.now()
 
-    review.merge(duplicate=pair[0], canonical=pair[1], by=admin, reason="Same lamp", now=now)
+    desk.merge(duplicate=pair[0], canonical=pair[1], by=admin, reason="Same lamp", now=now)
 
     for question in pair:
         event = thread.history(question)[0]
@@ -272,8 +272,8 @@ def test_rule_14_mine_is_different_becomes_a_mark_when_an_agent_agrees(pair, adm
     ReleaseFactory(is_active=True)
     merged(pair, admin)
 
-    flag = review.dispute(question=newer, by=newer.asked_by, reason="Mine is square")
-    assert list(review.queue(agent)) == [flag]
+    flag = desk.dispute(question=newer, by=newer.asked_by, reason="Mine is square")
+    assert list(queue.queue(agent)) == [flag]
     said = review.dismiss(flag=flag, by=admin)
 
     assert said.verdict == Review.Verdict.DISMISSED

@@ -16,7 +16,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from dedup import pipeline, reranking, review, suggesting
+from dedup import desk, pipeline, reranking, suggesting
 from dedup.models import Draft, Embedding, Flag
 from dedup.texts import text_of
 from support import answering, asking, merging, notifications, outbox
@@ -352,8 +352,8 @@ def travel(scorer, owner, agent, admin):
     other = Question.objects.get(title__contains=OTHER)
     edge = merging.merge(duplicate=other, canonical=question, by=admin, reason=TITLE)
     as_(admin).post(f"/manage/merge/{other.pk}/{question.pk}/", {"reason": BODY})
-    review.dispute(question=other, by=owner, reason=BODY)
-    review.unmerge(merge=edge, by=admin)
+    desk.dispute(question=other, by=owner, reason=BODY)
+    desk.unmerge(merge=edge, by=admin)
     notifications.send_due(now=timezone.now())
     return question
 

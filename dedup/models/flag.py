@@ -132,3 +132,10 @@ class Flag(models.Model):
     def known_probability(self) -> float | None:
         """The probability, where the release was evaluated in the languages of both questions."""
         return None if self.unevaluated_languages else self.probability
+
+    @property
+    def band(self) -> str:
+        """How likely they are the same, by the release: likely, perhaps or hardly."""
+        if self.probability >= self.release.sure_threshold:
+            return "likely"
+        return "perhaps" if self.probability >= self.release.threshold else "hardly"

@@ -2,7 +2,7 @@
 
 from django import template
 
-from dedup import review
+from dedup import desk
 from support.models import Question
 
 register = template.Library()
@@ -11,4 +11,4 @@ register = template.Library()
 @register.simple_tag
 def linked_with(question: Question) -> list[Question]:
     """Live questions found to be the same, but with other readers: for agents' eyes only."""
-    return review.linked(question)
+    return desk.linked(question)

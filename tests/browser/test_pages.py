@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 
-from dedup import review
+from dedup import desk, review
 from support import merging, outbox
 from support.models import OutboxEntry
 from tests.factories import (
@@ -54,7 +54,7 @@ def lived_in(customer, agent, admin):
     private_pair = FlagFactory(older=older, newer=unchecked, probability=0.99)
     decided = FlagFactory(probability=0.97)
     review.confirm(flag=decided, canonical=decided.older, by=agent)
-    disputed = review.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
+    disputed = desk.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
     review.skip(flag=FlagFactory(), by=agent)
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/accounts/login/", "/accounts/signup/",

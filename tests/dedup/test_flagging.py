@@ -4,7 +4,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from dedup import flagging, review
+from dedup import desk, flagging, review
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
 from dedup.models import Flag, Score
@@ -194,7 +194,7 @@ def test_a_merge_that_was_a_slip_keeps_no_pair_from_being_flagged(pair, release,
 
 def test_a_flag_that_a_check_opens_again_is_not_a_dispute_any_more(pair, release, admin):
     merging.merge(duplicate=pair[1], canonical=pair[0], by=admin)
-    flag = review.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
+    flag = desk.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
     review.dismiss(flag=flag, by=admin)
     edit(pair[1], "Said otherwise")
 
@@ -206,7 +206,7 @@ def test_a_flag_that_a_check_opens_again_is_not_a_dispute_any_more(pair, release
 
 def test_a_dispute_is_not_withdrawn_by_a_check(pair, release, admin):
     merging.merge(duplicate=pair[1], canonical=pair[0], by=admin)
-    review.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
+    desk.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
     edit(pair[1], "Said otherwise")
 
     check(pair[1], release=release)

@@ -1,6 +1,6 @@
 import pytest
 
-from dedup import review
+from dedup import desk, review
 from support import merging
 from tests.factories import FlagFactory, QuestionFactory
 
@@ -36,12 +36,12 @@ def test_a_link_is_shown_from_all_of_a_thread(pair, admin):
     top = QuestionFactory()
     merging.merge(duplicate=public, canonical=top, by=admin)
 
-    assert review.linked(top) == [private]
-    assert review.linked(private) == [top]
+    assert desk.linked(top) == [private]
+    assert desk.linked(private) == [top]
 
 
 def test_what_is_confirmed_but_not_merged_yet_is_no_link(agent):
     flag = FlagFactory()
     review.confirm(flag=flag, canonical=flag.older, by=agent)
 
-    assert review.linked(flag.older) == []
+    assert desk.linked(flag.older) == []

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from dedup import review
+from dedup import desk, queue, review
 from dedup.models import Flag, Review
 from dedup.texts import text_of
 from support import asking, merging
@@ -119,33 +119,33 @@ def test_a_decision_is_kept_on_the_texts_that_were_read(flag, agent):
 
 
 def test_a_card_is_held_by_one_reviewer_for_five_minutes(flag, agent, admin):
-    assert review.claim(flag=flag, by=agent, now=NOW)
-    assert review.claim(flag=flag, by=agent, now=NOW)
-    assert not review.claim(flag=flag, by=admin, now=NOW + timedelta(minutes=4))
-    assert review.claim(flag=flag, by=admin, now=NOW + timedelta(minutes=6))
+    assert queue.claim(flag=flag, by=agent, now=NOW)
+    assert queue.claim(flag=flag, by=agent, now=NOW)
+    assert not queue.claim(flag=flag, by=admin, now=NOW + timedelta(minutes=4))
+    assert queue.claim(flag=flag, by=admin, now=NOW + timedelta(minutes=6))
 
 
 def test_two_reviewers_never_get_the_same_card(flag, agent, admin):
     other = FlagFactory(release=flag.release, probability=0.8)
 
-    assert review.next_for(agent, now=NOW) == flag
-    assert review.next_for(admin, now=NOW) == other
-    assert review.next_for(agent, now=NOW) == flag
+    assert queue.next_for(agent, now=NOW) == flag
+    assert queue.next_for(admin, now=NOW) == other
+    assert queue.next_for(agent, now=NOW) == flag
 
 
 def test_what_a_reviewer_skips_goes_to_others_and_comes_back_after_a_day(flag, agent, admin):
-    review.claim(flag=flag, by=agent, now=NOW)
+    queue.claim(flag=flag, by=agent, now=NOW)
     review.skip(flag=flag, by=agent, now=NOW)
 
-    assert review.next_for(agent, now=NOW) is None
-    assert review.next_for(admin, now=NOW) == flag
-    assert list(review.queue(agent, now=NOW + timedelta(days=1))) == [flag]
+    assert queue.next_for(agent, now=NOW) is None
+    assert queue.next_for(admin, now=NOW) == flag
+    assert list(queue.queue(agent, now=NOW + timedelta(days=1))) == [flag]
 
 
 def test_a_decided_card_cannot_be_claimed_or_skipped(flag, agent):
     review.dismiss(flag=flag, by=agent)
 
-    assert not review.claim(flag=flag, by=agent)
+    assert not queue.claim(flag=flag, by=agent)
     with pytest.raises(review.FlagClosed):
         review.skip(flag=flag, by=agent)
 
@@ -154,7 +154,7 @@ def test_the_queue_is_in_order_of_probability(flag, agent):
     likelier = FlagFactory(release=flag.release, probability=0.99)
     equal = FlagFactory(release=flag.release, probability=0.93)
 
-    assert list(review.queue(agent)) == [likelier, flag, equal]
+    assert list(queue.queue(agent)) == [likelier, flag, equal]
 
 
 def test_a_skipped_pair_of_threads_is_not_shown_by_its_next_likely_questions(flag, agent, admin):
@@ -164,8 +164,8 @@ def test_a_skipped_pair_of_threads_is_not_shown_by_its_next_likely_questions(fla
 
     review.skip(flag=flag, by=agent, now=NOW)
 
-    assert list(review.queue(agent, now=NOW)) == []
-    assert list(review.queue(admin, now=NOW)) == [flag]
+    assert list(queue.queue(agent, now=NOW)) == []
+    assert list(queue.queue(admin, now=NOW)) == [flag]
 
 
 def test_an_open_flag_within_a_thread_does_not_hide_a_dispute(flag, agent, admin):
@@ -175,9 +175,9 @@ def test_an_open_flag_within_a_thread_does_not_hide_a_dispute(flag, agent, admin
         question = QuestionFactory()
         merging.merge(duplicate=question, canonical=flag.older, by=admin)
         by = question.asked_by
-        disputes.append(review.dispute(question=question, by=by, reason="", now=NOW))
+        disputes.append(desk.dispute(question=question, by=by, reason="", now=NOW))
 
-    assert set(review.queue(agent)) == set(disputes)
+    assert set(queue.queue(agent)) == set(disputes)
 
 
 @pytest.mark.parametrize("size", [1, 25])
@@ -188,7 +188,7 @@ def test_the_queue_is_read_in_one_query_however_long(size, agent, django_assert_
     with django_assert_num_queries(1):
         rows = [
             (flag.older.title, flag.newer.product.name, flag.release.name)
-            for flag in review.queue(agent)
+            for flag in queue.queue(agent)
         ]
 
     assert len(rows) == size

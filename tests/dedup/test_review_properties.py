@@ -5,7 +5,7 @@ from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, invariant, multiple, rule
 
-from dedup import flagging, review
+from dedup import desk, flagging, review
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
 from dedup.models import Flag
@@ -29,7 +29,7 @@ class Reviewing(Merging):
     @rule(e=edges, waits=st.booleans())
     def unmerge_and_mark(self, e, waits):
         now = self.pass_time(hours=1) if waits else self.pass_time()
-        review.unmerge(merge=Merge.objects.get(pk=e), by=self.people[4], now=now)
+        desk.unmerge(merge=Merge.objects.get(pk=e), by=self.people[4], now=now)
         self.world.reviewed_unmerge(e, now)
         self.touched = self.world.edges[e].canonical
 
@@ -109,7 +109,7 @@ class Reviewing(Merging):
         edge, now = self.world.edge_above(q), self.pass_time()
         asker = next(p for p in self.people if p.pk == self.world.askers[q])
         _, refused = refusal_of(
-            lambda: review.dispute(question=self.row(q), by=asker, reason="Mine differs", now=now),
+            lambda: desk.dispute(question=self.row(q), by=asker, reason="Mine differs", now=now),
             REFUSALS,
         )
         assert refused == ("NotMerged" if edge is None else None)

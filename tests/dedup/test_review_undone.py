@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import review
+from dedup import desk, queue, review
 from dedup.models import Flag, Review
 from support import asking, merging
 from support.models import Merge, Question
@@ -67,7 +67,7 @@ def test_only_who_decided_can_undo_and_only_the_newest_decision(flag, agent, adm
 
 def test_an_undo_of_a_confirmation_that_somebody_else_merged_needs_the_right(flag, agent, admin):
     said = confirm(flag, agent)
-    review.merge(duplicate=flag.newer, canonical=flag.older, by=admin)
+    desk.merge(duplicate=flag.newer, canonical=flag.older, by=admin)
 
     with pytest.raises(merging.NotAllowed):
         review.undo(review=Review.objects.get(pk=said.pk), by=agent)
@@ -78,7 +78,7 @@ def test_an_undo_of_a_confirmation_that_somebody_else_merged_needs_the_right(fla
 def test_an_unmerge_at_once_gives_back_what_was_decided_with_it(flag, admin):
     said = confirm(flag, admin)
 
-    review.unmerge(merge=said.merge, by=admin, now=SOON)
+    desk.unmerge(merge=said.merge, by=admin, now=SOON)
 
     said.refresh_from_db()
     assert (fresh(flag).status, said.undone_at) == ("open", SOON)
@@ -86,9 +86,9 @@ def test_an_unmerge_at_once_gives_back_what_was_decided_with_it(flag, admin):
 
 def test_an_unmerge_at_once_leaves_what_was_confirmed_before_in_the_list(flag, agent, admin):
     said = confirm(flag, agent)
-    edge = review.merge(duplicate=flag.newer, canonical=flag.older, by=admin, now=LATER)
+    edge = desk.merge(duplicate=flag.newer, canonical=flag.older, by=admin, now=LATER)
 
-    review.unmerge(merge=edge, by=admin, now=LATER + timedelta(seconds=20))
+    desk.unmerge(merge=edge, by=admin, now=LATER + timedelta(seconds=20))
 
     said.refresh_from_db()
     assert (said.merge, said.undone_at) == (None, None)
@@ -100,7 +100,7 @@ def test_a_later_unmerge_marks_the_pair_that_was_confirmed_though_others_were_me
     merging.merge(duplicate=flag.older, canonical=top, by=admin, now=NOW)
     said = confirm(flag, admin)
 
-    review.unmerge(merge=said.merge, by=admin, now=LATER)
+    desk.unmerge(merge=said.merge, by=admin, now=LATER)
 
     assert fresh(flag).status == Flag.Status.DISMISSED
     assert not Flag.objects.to_merge().exists()
@@ -109,46 +109,46 @@ def test_a_later_unmerge_marks_the_pair_that_was_confirmed_though_others_were_me
 
 def test_an_unmerge_of_a_merge_without_a_flag_still_warns(flag, admin):
     one, other = QuestionFactory.create_batch(2)
-    edge = review.merge(duplicate=other, canonical=one, by=admin, now=NOW)
+    edge = desk.merge(duplicate=other, canonical=one, by=admin, now=NOW)
 
-    review.unmerge(merge=edge, by=admin, now=LATER)
-    review.unmerge(merge=edge, by=admin, now=LATER + timedelta(hours=1))
+    desk.unmerge(merge=edge, by=admin, now=LATER)
+    desk.unmerge(merge=edge, by=admin, now=LATER + timedelta(hours=1))
 
     assert Merge.objects.get().undone_at == LATER
     assert review.is_marked(one, other)
 
 
 def test_a_dispute_needs_the_asker_and_a_merge(flag, admin):
-    with pytest.raises(review.NotMerged):
-        review.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
+    with pytest.raises(desk.NotMerged):
+        desk.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
     confirm(flag, admin)
 
     with pytest.raises(review.NotYours):
-        review.dispute(question=flag.newer, by=flag.older.asked_by, reason="")
+        desk.dispute(question=flag.newer, by=flag.older.asked_by, reason="")
 
 
 def test_a_dispute_opens_the_same_pair_with_the_reason(flag, admin, agent):
     confirm(flag, admin)
 
-    disputed = review.dispute(question=flag.newer, by=flag.newer.asked_by, reason=" Square ")
+    disputed = desk.dispute(question=flag.newer, by=flag.newer.asked_by, reason=" Square ")
 
     assert (disputed, disputed.dispute, disputed.status) == (flag, "Square", "open")
-    assert list(review.queue(agent)) == [flag]
+    assert list(queue.queue(agent)) == [flag]
 
 
 def test_a_dispute_needs_no_release_in_service_but_one_that_ever_was(admin):
     one, other = QuestionFactory.create_batch(2)
     merging.merge(duplicate=other, canonical=one, by=admin)
-    with pytest.raises(review.NotReviewable):
-        review.dispute(question=other, by=other.asked_by, reason="")
+    with pytest.raises(desk.NotReviewable):
+        desk.dispute(question=other, by=other.asked_by, reason="")
 
     ReleaseFactory(is_active=False)
-    assert review.dispute(question=other, by=other.asked_by, reason="").status == "open"
+    assert desk.dispute(question=other, by=other.asked_by, reason="").status == "open"
 
 
 def test_who_confirms_a_disputed_merge_leaves_it(flag, admin):
     confirm(flag, admin)
-    review.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
+    desk.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
 
     said = confirm(flag, admin)
 
@@ -157,7 +157,7 @@ def test_who_confirms_a_disputed_merge_leaves_it(flag, admin):
 
 def test_who_may_not_unmerge_leaves_a_rejected_merge_to_others(flag, admin, agent, client):
     edge = confirm(flag, admin).merge
-    review.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
+    desk.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
 
     review.dismiss(flag=flag, by=agent)
     assert root_of(flag.newer) == flag.older_id
@@ -165,14 +165,14 @@ def test_who_may_not_unmerge_leaves_a_rejected_merge_to_others(flag, admin, agen
     client.force_login(admin)
     assert reverse("unmerge", args=[edge.pk]) in client.get(reverse("to_merge")).text
 
-    review.unmerge(merge=edge, by=admin, now=LATER)
+    desk.unmerge(merge=edge, by=admin, now=LATER)
     assert not Flag.objects.to_unmerge().exists()
     assert fresh(flag).status == Flag.Status.DISMISSED
 
 
 def test_an_undo_of_a_rejected_merge_puts_the_merge_back(flag, admin):
     edge = confirm(flag, admin).merge
-    review.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
+    desk.dispute(question=flag.newer, by=flag.newer.asked_by, reason="")
     said = review.dismiss(flag=flag, by=admin)
     assert root_of(flag.newer) == flag.newer_id
 

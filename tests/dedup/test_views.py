@@ -3,7 +3,7 @@
 import pytest
 from django.urls import reverse
 
-from dedup import review, suggesting
+from dedup import desk, review, suggesting
 from dedup.models import Flag, Review
 from support import merging
 from support.models import Merge, Question
@@ -201,7 +201,7 @@ def test_the_decision_just_taken_can_be_undone_from_the_next_page(client, agent,
 
 def test_a_disputed_merge_is_shown_with_why_and_without_a_direction(client, admin, flag):
     merging.merge(duplicate=flag.newer, canonical=flag.older, by=admin)
-    review.dispute(question=flag.newer, by=flag.newer.asked_by, reason="Mine is on a wall.")
+    desk.dispute(question=flag.newer, by=flag.newer.asked_by, reason="Mine is on a wall.")
     client.force_login(admin)
     shown = text(client.get(reverse("review_card", args=[flag.pk])))
 

@@ -4,7 +4,7 @@ import pytest
 from django.apps import apps
 from django.db import connection, transaction
 
-from dedup import review
+from dedup import desk, review
 from support import merging
 from tests.factories import (
     AnswerFactory,
@@ -93,14 +93,14 @@ def undo_of_a_confirmation(admin):
 
 def unmerge_of_a_confirmation(admin):
     said = confirmation(admin)()
-    return lambda: review.unmerge(merge=said.merge, by=admin)
+    return lambda: desk.unmerge(merge=said.merge, by=admin)
 
 
 def dismissal_of_a_disputed_merge(admin):
     ReleaseFactory()
     canonical, duplicate = QuestionFactory.create_batch(2)
     merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
-    flag = review.dispute(question=duplicate, by=duplicate.asked_by, reason="Mine is square")
+    flag = desk.dispute(question=duplicate, by=duplicate.asked_by, reason="Mine is square")
     return lambda: review.dismiss(flag=flag, by=admin)
 
 

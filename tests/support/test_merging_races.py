@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from dedup import flagging, review
+from dedup import desk, flagging, review
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
 from dedup.models import Flag, Review, Score
@@ -243,7 +243,7 @@ def test_an_undo_meets_an_unmerge_by_somebody_else(pairs, admin):
 
         results = raced(
             lambda r=said: review.undo(review=r, by=admin),
-            lambda r=said: review.unmerge(merge=r.merge, by=admin, now=now + timedelta(hours=1)),
+            lambda r=said: desk.unmerge(merge=r.merge, by=admin, now=now + timedelta(hours=1)),
         )
 
         assert "Merge" in kinds(results)
