@@ -4,8 +4,6 @@ from dedup.ml.pairs import Pair
 from dedup.models import Flag, Review
 from dedup.texts import text_of
 
-VERDICTS = (Review.Verdict.CONFIRMED, Review.Verdict.DISMISSED)
-
 
 def labelled_pairs() -> list[tuple[Pair, bool]]:
     """Return each reviewed pair once, by its last standing verdict, oldest first.
@@ -14,7 +12,7 @@ def labelled_pairs() -> list[tuple[Pair, bool]]:
     """
     standing = (
         Review.objects.standing()
-        .filter(verdict__in=VERDICTS)
+        .filter(verdict__in=Review.DECISIONS)
         .order_by("flag", "-reviewed_at", "-pk")
         .distinct("flag")
         .select_related("flag__older", "flag__newer")

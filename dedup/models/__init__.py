@@ -3,10 +3,11 @@
 from dedup.models.draft import Draft
 from dedup.models.flag import Flag, FlagQuerySet
 from dedup.models.release import DIMENSIONS, Embedding, Release, Score
-from dedup.models.review import Review, ReviewQuerySet
+from dedup.models.review import BlindItem, Review, ReviewQuerySet, SavedView
 
 __all__ = [
     "DIMENSIONS",
+    "BlindItem",
     "Draft",
     "Embedding",
     "Flag",
@@ -14,5 +15,6 @@ __all__ = [
     "Release",
     "Review",
     "ReviewQuerySet",
+    "SavedView",
     "Score",
 ]

@@ -83,13 +83,26 @@ class Flag(models.Model):
         OPEN = "open", "Open"
         CONFIRMED = "confirmed", "Duplicate"
         DISMISSED = "dismissed", "Not a duplicate"
+        RELATED = "related", "Related"
         WITHDRAWN = "withdrawn", "No longer likely"
+
+    class Lane(models.TextChoices):
+        """How a pair came to be asked about."""
+
+        FLAGGED = "flagged", "At or above the threshold"
+        SAMPLED = "sampled", "Drawn from below the threshold"
 
     older = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_older")
     newer = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_newer")
     older_hash = models.CharField(max_length=64)
     newer_hash = models.CharField(max_length=64)
     probability = models.FloatField()
+    lane = models.CharField(
+        max_length=8, choices=Lane.choices, default=Lane.FLAGGED, db_default=Lane.FLAGGED
+    )
+    # How probable it was that this pair is asked about.
+    asked_share = models.FloatField(default=1.0, db_default=1.0)
+    alignment = models.JSONField(null=True, blank=True)  # words that mean each other
     release = models.ForeignKey(Release, models.PROTECT, related_name="flags")
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.OPEN)
     flagged_at = models.DateTimeField(default=timezone.now)
@@ -98,6 +111,14 @@ class Flag(models.Model):
         "support.User", models.SET_NULL, null=True, blank=True, related_name="claimed_flags"
     )
     claimed_until = models.DateTimeField(null=True, blank=True)
+    snoozed_until = models.DateTimeField(null=True, blank=True)
+    snoozed_left = models.PositiveSmallIntegerField(null=True, blank=True)  # flags
+    unsure_by = models.ForeignKey(
+        "support.User", models.PROTECT, null=True, blank=True, related_name="unsure_flags"
+    )
+    unsure_at = models.DateTimeField(null=True, blank=True)
+    # Why somebody wants a second opinion.
+    unsure = models.CharField(max_length=500, blank=True, default="", db_default="")
     disputed_by = models.ForeignKey(
         "support.User", models.PROTECT, null=True, blank=True, related_name="disputed_flags"
     )
@@ -113,6 +134,13 @@ class Flag(models.Model):
                 Least("older", "newer"), Greatest("older", "newer"), name="flag_once_per_pair"
             ),
             models.CheckConstraint(condition=~Q(older=F("newer")), name="flag_joins_two_questions"),
+            models.CheckConstraint(
+                condition=Q(asked_share__gt=0, asked_share__lte=1), name="flag_asked_share_is_share"
+            ),
+            models.CheckConstraint(
+                condition=Q(snoozed_left__isnull=True) | Q(snoozed_until__isnull=False),
+                name="flag_snoozed_for_some_time",
+            ),
         ]
         indexes = [
             models.Index(
