@@ -15,7 +15,7 @@ from dedup.ml.pairs import Pair
 from dedup.ml.release import open_release
 from dedup.ml.score import score_lines
 
-FOLDER = Path(dedup.ml.__file__).parent / "artifacts" / "minilm-l6-1"
+FOLDER = Path(dedup.ml.__file__).parent / "artifacts" / "minilm-l6-2"
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +168,13 @@ def test_another_golden_score_is_refused(copy):
     (copy / "manifest.json").write_text(json.dumps(raw))
     with pytest.raises(ArtifactRefused, match="golden"):
         open_release(copy)
+
+
+def test_at_even_odds_the_order_stays_and_the_probabilities_are_higher(scorer, golden):
+    pairs, cosines = pairs_of(golden), [g["cosine"] for g in golden]
+
+    rare = [said.probability for said in scorer.judge(pairs, cosines)]
+    even = [said.probability for said in scorer.at_even_odds().judge(pairs, cosines)]
+
+    assert np.argsort(rare).tolist() == np.argsort(even).tolist()
+    assert sum(even) > sum(rare)
