@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
-from dedup.ml.packing import PackedBert, cut, product
+from dedup.ml.packing import PackedBert, cut, fastest_dtype, product
 
 TEXTS = st.lists(
     st.lists(st.integers(1, 49), min_size=1, max_size=20), min_size=1, max_size=12
@@ -70,6 +70,14 @@ def test_a_weight_laid_out_once_multiplies_like_the_weight_itself(dtype, rows, g
 
     atol = 1e-4 if dtype == torch.float32 else 0.25
     torch.testing.assert_close(made.float(), wanted, atol=atol, rtol=0.02)
+
+
+def test_a_processor_that_is_held_to_avx2_is_not_asked_to_multiply_bf16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for capability, chosen in (("AVX512", torch.bfloat16), ("AVX2", torch.float32)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        assert fastest_dtype() == chosen
 
 
 def test_weights_are_used_as_they_are_where_they_cannot_be_laid_out(monkeypatch, caplog):

@@ -170,11 +170,11 @@ def test_another_golden_score_is_refused(copy):
         open_release(copy)
 
 
-def test_at_even_odds_the_order_stays_and_the_probabilities_are_higher(scorer, golden):
+def test_at_even_odds_the_order_stays_and_what_is_unlikely_is_less_so(scorer, golden):
     pairs, cosines = pairs_of(golden), [g["cosine"] for g in golden]
 
     rare = [said.probability for said in scorer.judge(pairs, cosines)]
     even = [said.probability for said in scorer.at_even_odds().judge(pairs, cosines)]
 
     assert np.argsort(rare).tolist() == np.argsort(even).tolist()
-    assert sum(even) > sum(rare)
+    assert all(more > less for more, less in zip(even, rare, strict=True) if less < 0.5)
