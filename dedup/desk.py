@@ -124,15 +124,16 @@ def dispute(*, question: Question, by: User, reason: str, now: datetime | None =
 
 
 def linked(question: Question) -> list[Question]:
-    """Live questions found to be the same as this one, but with other readers; for agents only."""
+    """Live questions that are related to this one, or the same but with other readers; for agents
+    only."""
     members = Question.objects.of_threads(question.pk)
-    flags = Flag.objects.filter(
-        Q(older__in=members) | Q(newer__in=members), status=Flag.Status.CONFIRMED
-    )
-    ends = flags.with_roots().values_list("low", "high")  # type: ignore[misc]
-    roots = {pk for pair in ends for pk in pair}
+    either = Q(older__in=members) | Q(newer__in=members)
+    known = Flag.objects.filter(either, status__in=[Flag.Status.CONFIRMED, Flag.Status.RELATED])
+    ends = known.with_roots().values_list("low", "high", "status")  # type: ignore[misc]
+    related = {pk for *pair, status in ends for pk in pair if status == Flag.Status.RELATED}
+    roots = {pk for *pair, _ in ends for pk in pair}
     others = Question.objects.filter(pk__in=roots).exclude(pk__in=members).order_by("pk")
-    return [other for other in others if not other.has_same_readers_as(question)]
+    return [o for o in others if o.pk in related or not o.has_same_readers_as(question)]
 
 
 def _release(edge: Merge) -> Release:

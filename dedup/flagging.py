@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import F, Q
 
 from dedup.decision import ScoredCandidate
-from dedup.models import Flag, Release, Score
+from dedup.models import Flag, Release, Review, Score
 from dedup.texts import Text, text_of
 from support.merging import UNDO
 from support.models import Merge, Question
@@ -94,6 +94,7 @@ def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now
     texts = (older.hash, newer.hash)
     if flag is None:
         if not was_parted(older.question_id, newer.question_id):
+            _wake(older.question_id, newer.question_id)
             Flag.objects.create(
                 older_id=older.question_id,
                 newer_id=newer.question_id,
@@ -104,7 +105,7 @@ def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now
                 flagged_at=now,
             )
         return
-    is_decided = flag.status in {Flag.Status.CONFIRMED, Flag.Status.DISMISSED}
+    is_decided = flag.status in Review.DECISIONS
     if is_decided and (flag.older_hash, flag.newer_hash) == texts:
         return  # a person said what it is, and both texts still say what that person read
     if flag.status == Flag.Status.CONFIRMED:
@@ -117,9 +118,20 @@ def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now
     flag.save()
 
 
+def _wake(*question_ids: int) -> None:
+    """Count one more flag of these questions for those that sleep until some have come.
+
+    What somebody has before them just now is passed over: nobody waits for anybody here.
+    """
+    ends = Q(older__in=question_ids) | Q(newer__in=question_ids)
+    asleep = Flag.objects.open().filter(ends, snoozed_left__gt=0)
+    free = asleep.select_for_update(skip_locked=True).values_list("pk", flat=True)
+    Flag.objects.filter(pk__in=list(free)).update(snoozed_left=F("snoozed_left") - 1)
+
+
 def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> None:
     """An open flag goes when its question now reads otherwise, or the pair was scored too low."""
-    if flag.status != Flag.Status.OPEN or flag.disputed_at:
+    if flag.status != Flag.Status.OPEN or flag.disputed_at or flag.lane == Flag.Lane.SAMPLED:
         return
     own = flag.older_hash if flag.older_id == findings.text.question_id else flag.newer_hash
     rescored = {candidate.question_id: candidate.probability for candidate in findings.scored}

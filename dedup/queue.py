@@ -1,8 +1,13 @@
 """What waits for a reviewer, in which order, and who looks at what just now."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Self
+from urllib.parse import urlencode
 
-from django.db.models import Exists, OuterRef, Q
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from dedup.models import Flag, FlagQuerySet, Review
@@ -10,19 +15,87 @@ from support.models import User
 
 CLAIM = timedelta(minutes=5)
 SKIP = timedelta(hours=12)
+AGES = {"day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31)}
+WHO = ("free", "mine", "unsure", "disputed")
+BANDS = ("likely", "perhaps", "hardly")
 
 
-def queue(reviewer: User, *, now: datetime | None = None) -> FlagQuerySet:
-    """Open flags in queue order: one for each two live threads, without what `reviewer` skipped."""
+@dataclass(frozen=True)
+class Filter:
+    """What a reviewer wants to see of the queue; it stands in the address. Empty: everything."""
+
+    product: str = ""
+    language: str = ""
+    band: str = ""  # of BANDS
+    age: str = ""  # of AGES: flagged within it
+    who: str = ""  # of WHO
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Self:
+        """Out of an address; what is not known there is left out."""
+        known = {"band": BANDS, "age": AGES, "who": WHO}
+        words = {name: given.get(name, "").strip()[:50] for name in asdict(cls())}
+        return cls(**{k: v for k, v in words.items() if k not in known or v in known[k]})
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """Names and values of what is wanted."""
+        return [(name, value) for name, value in asdict(self).items() if value]
+
+    @property
+    def query(self) -> str:
+        """As it stands in an address, without a question mark."""
+        return urlencode(self.parts)
+
+    def apply(self, flags: FlagQuerySet, reviewer: User, *, now: datetime) -> FlagQuerySet:
+        """Those of the flags that are wanted."""
+        if self.product:
+            ends = Q(older__product__slug=self.product) | Q(newer__product__slug=self.product)
+            flags = flags.filter(ends)
+        if self.language:
+            flags = flags.filter(
+                Q(older__language=self.language) | Q(newer__language=self.language)
+            )
+        if self.age:
+            flags = flags.filter(flagged_at__gte=now - AGES[self.age])
+        return self._of_whom(self._in_band(flags), reviewer, now=now)
+
+    def _in_band(self, flags: FlagQuerySet) -> FlagQuerySet:
+        is_likely = Q(probability__gte=F("release__sure_threshold"))
+        is_flagged = Q(probability__gte=F("release__threshold"))
+        bands = {"likely": is_likely, "perhaps": is_flagged & ~is_likely, "hardly": ~is_flagged}
+        return flags.filter(bands[self.band]) if self.band else flags
+
+    def _of_whom(self, flags: FlagQuerySet, reviewer: User, *, now: datetime) -> FlagQuerySet:
+        if self.who == "free":
+            return free_for(reviewer, flags, now=now)
+        if self.who == "mine":
+            return flags.filter(claimed_by=reviewer, claimed_until__gte=now)
+        if self.who == "unsure":
+            return flags.filter(unsure_at__isnull=False)
+        return flags.filter(disputed_at__isnull=False) if self.who == "disputed" else flags
+
+
+def queue(
+    reviewer: User, wanted: Filter = Filter(), *, now: datetime | None = None
+) -> FlagQuerySet:
+    """Open flags in queue order: one for each two live threads, without those that sleep, that
+    `reviewer` skipped or passed to somebody else, or that were drawn to be asked blindly."""
     now = now or timezone.now()
+    found = Flag.objects.open().across_threads().one_per_threads()
+    return wanted.apply(_for(reviewer, found, now=now), reviewer, now=now).in_queue_order()
+
+
+def _for(reviewer: User, flags: FlagQuerySet, *, now: datetime) -> FlagQuerySet:
     skipped = Review.objects.standing().filter(
         flag=OuterRef("pk"),
         by=reviewer,
         verdict=Review.Verdict.SKIPPED,
         reviewed_at__gt=now - SKIP,
     )
-    found = Flag.objects.open().across_threads().one_per_threads()
-    return found.filter(~Exists(skipped)).in_queue_order()
+    to_others = Q(unsure_by=reviewer, unsure_at__isnull=False)
+    flags = flags.exclude(to_others).filter(lane=Flag.Lane.FLAGGED)
+    return flags.awake(now).filter(~Exists(skipped))
 
 
 def free_for(reviewer: User, flags: FlagQuerySet, *, now: datetime) -> FlagQuerySet:
@@ -37,10 +110,66 @@ def claim(*, flag: Flag, by: User, now: datetime | None = None) -> bool:
     return bool(free.update(claimed_by=by, claimed_until=now + CLAIM))
 
 
-def next_for(reviewer: User, *, now: datetime | None = None) -> Flag | None:
-    """Claim and return the likeliest flag that nobody else holds, or None when all is done."""
+@transaction.atomic
+def claim_next(
+    reviewer: User,
+    wanted: Filter = Filter(),
+    *,
+    count: int = 1,
+    held: Collection[int] = (),
+    now: datetime | None = None,
+) -> list[Flag]:
+    """Hold the likeliest flags that nobody else holds, at most `count`, but for those in `held`.
+
+    Two people never get the same one: rows that another is just claiming are passed over.
+    """
     now = now or timezone.now()
-    for flag in free_for(reviewer, queue(reviewer, now=now), now=now)[:20]:
-        if claim(flag=flag, by=reviewer, now=now):
-            return flag
-    return None
+    free = free_for(reviewer, queue(reviewer, wanted, now=now), now=now).exclude(pk__in=held)
+    rows = list(free.select_for_update(of=["self"], skip_locked=True)[:count])
+    Flag.objects.filter(pk__in=[flag.pk for flag in rows]).update(
+        claimed_by=reviewer, claimed_until=now + CLAIM
+    )
+    return rows
+
+
+def hold(flag_ids: Collection[int], *, by: User, now: datetime | None = None) -> int:
+    """The heartbeat of an open page: hold on to what `by` has before them; how many they still
+    hold."""
+    now = now or timezone.now()
+    mine = Flag.objects.open().filter(pk__in=flag_ids, claimed_by=by)
+    return mine.update(claimed_until=now + CLAIM)
+
+
+def let_go(flag_ids: Collection[int], *, by: User) -> None:
+    """Leave what `by` holds to others."""
+    Flag.objects.filter(pk__in=flag_ids, claimed_by=by).update(claimed_by=None, claimed_until=None)
+
+
+def reviewers_now(*, now: datetime | None = None) -> list[User]:
+    """Who has a pair before them, by name."""
+    now = now or timezone.now()
+    busy = Flag.objects.open().filter(claimed_until__gte=now).values("claimed_by")
+    return list(User.objects.filter(pk__in=busy).order_by("username"))
+
+
+@dataclass(frozen=True)
+class Today:
+    """How far the day has come."""
+
+    mine: int  # decisions of one person
+    all: int  # decisions of everybody
+    left: int
+
+
+def today(reviewer: User, *, now: datetime | None = None) -> Today:
+    """Count decisions since midnight where the reviewer is, and what is left for them."""
+    now = now or timezone.now()
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    decided = Review.objects.standing().filter(
+        verdict__in=Review.DECISIONS, reviewed_at__gte=midnight
+    )
+    return Today(
+        mine=decided.filter(by=reviewer).count(),
+        all=decided.count(),
+        left=queue(reviewer, now=now).count(),
+    )

@@ -1,20 +1,24 @@
-"""What a reviewer can do with a flag: confirm, dismiss, skip, and take it back.
+"""What a reviewer can do with a flag: confirm, dismiss, pass on, and take it back.
 
 Locks: questions in id order, then the flag; everywhere the same, so that nobody waits in a circle.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.db.models import Q
 from django.utils import timezone
 
 from dedup import flagging
-from dedup.models import Flag, Review
+from dedup.models import Flag, Review, ReviewQuerySet
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
 from support.models import Merge, Question, User
+
+LONGEST_SNOOZE = timedelta(days=92)
+FEWEST_ALIKE = 10
 
 
 class ReviewRefused(Exception):
@@ -38,6 +42,12 @@ class NotYours(ReviewRefused):
     """Only who decided can take a decision back, and only while it is the newest."""
 
     code = "not_yours"
+
+
+class WrongTime(ReviewRefused):
+    """A time that lies behind, or too far ahead."""
+
+    code = "wrong_time"
 
 
 class NotOfPair(ReviewRefused):
@@ -83,18 +93,26 @@ def confirm(
 
 @merging.retried
 def dismiss(
-    *, flag: Flag, by: User, seen: Mapping[int, int] | None = None, now: datetime | None = None
+    *,
+    flag: Flag,
+    by: User,
+    is_related: bool = False,
+    note: str = "",
+    seen: Mapping[int, int] | None = None,
+    now: datetime | None = None,
 ) -> Review:
     """Record that two questions are not the same: remembered until one of the texts changes.
 
-    On a disputed merge, the merge is taken back where `by` may do that; otherwise it waits for
-    somebody who may. Raises FlagClosed, merging.Stale where `seen` is not the newest.
+    Where they are related, each is shown beside the other. On a disputed merge, the merge is taken
+    back where `by` may do that; otherwise it waits for somebody who may. Raises FlagClosed,
+    merging.Stale where `seen` is not the newest.
     """
     now = now or timezone.now()
     threads = merging.lock_threads(flag.older_id, flag.newer_id)
     flag = _open(flag)
     merging.refuse_stale(threads, seen or {})
-    review = _decide(flag, Review.Verdict.DISMISSED, by=by, now=now)
+    verdict = Review.Verdict.RELATED if is_related else Review.Verdict.DISMISSED
+    review = _decide(flag, verdict, by=by, now=now, note=note)
     if edge := disputed_edge(flag):
         try:
             review.merge = merging.unmerge(merge=edge, by=by, now=now)
@@ -109,25 +127,70 @@ def skip(*, flag: Flag, by: User, now: datetime | None = None) -> Review:
     """Leave a flag to others for now. Raises FlagClosed."""
     now = now or timezone.now()
     flag = _open(flag)
-    flag.claimed_by = flag.claimed_until = None
-    flag.save(update_fields=["claimed_by", "claimed_until"])
-    return _review(flag, Review.Verdict.SKIPPED, by=by, now=now)
+    return _pass_on(flag, Review.Verdict.SKIPPED, by=by, now=now)
+
+
+@merging.retried
+def snooze(
+    *, flag: Flag, by: User, until: datetime, more: int | None = None, now: datetime | None = None
+) -> Review:
+    """Hide a flag from everybody until a time, or until `more` flags of its questions have come.
+
+    Raises FlagClosed, WrongTime where `until` lies behind, or further ahead than LONGEST_SNOOZE.
+    """
+    now = now or timezone.now()
+    if not now < until <= now + LONGEST_SNOOZE:
+        raise WrongTime("Choose a time within the next three months.")
+    flag = _open(flag)
+    flag.snoozed_until, flag.snoozed_left = until, more
+    return _pass_on(flag, Review.Verdict.SNOOZED, by=by, now=now)
+
+
+@merging.retried
+def ask_second_opinion(
+    *, flag: Flag, by: User, note: str = "", now: datetime | None = None
+) -> Review:
+    """Leave a flag to somebody else, with a word on what is unclear. Raises FlagClosed."""
+    now = now or timezone.now()
+    flag = _open(flag)
+    flag.unsure_by, flag.unsure_at, flag.unsure = by, now, note.strip()[:500]
+    return _pass_on(flag, Review.Verdict.UNSURE, by=by, now=now, note=flag.unsure)
 
 
 @merging.retried
 def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
     """Take one's own decision back, with the merge or unmerge it led to; the flag is open again.
 
-    A flag that has left the decision meanwhile (its texts were edited and a check withdrew it)
-    stays as it is. Leaves neither mark nor label. Raises NotYours, merging.MergeRefused.
+    What was decided in one go goes back in one go, in one transaction. A flag that has left the
+    decision meanwhile (its texts were edited and a check withdrew it) stays as it is. Leaves
+    neither mark nor label. Raises NotYours, merging.MergeRefused.
     """
     now = now or timezone.now()
-    flag, edge = review.flag, review.merge
-    ends = (edge.duplicate_id, edge.canonical_id) if edge else ()
-    merging.lock_threads(flag.older_id, flag.newer_id, *ends)
-    flag = Flag.objects.select_for_update().get(pk=flag.pk)
-    review = Review.objects.select_for_update().get(pk=review.pk)
-    newest = flag.reviews.standing().order_by("-pk").first()
+    review.refresh_from_db(fields=["batch", "undone_at"])
+    merging.lock_threads(*_concerned(_together(review)))
+    flags = Flag.objects.filter(reviews__in=_together(review)).order_by("pk")
+    locked = {flag.pk: flag for flag in flags.select_for_update(of=["self"])}
+    for said in _together(review).order_by("-pk").select_for_update(of=["self"]):
+        _take_back(said, locked[said.flag_id], by=by, now=now)
+    return locked[review.flag_id]
+
+
+def _together(review: Review) -> ReviewQuerySet:
+    """The review, and those that were made with it in one go and not taken back since."""
+    alone = Review.objects.filter(pk=review.pk)
+    if review.batch is None:
+        return alone
+    return alone | Review.objects.standing().filter(batch=review.batch)
+
+
+def _concerned(reviews: ReviewQuerySet) -> set[int]:
+    """Ids of the questions that flags and merges of these reviews join."""
+    ends = ("flag__older", "flag__newer", "merge__duplicate", "merge__canonical")
+    return {pk for row in reviews.values_list(*ends) for pk in row if pk is not None}
+
+
+def _take_back(review: Review, flag: Flag, *, by: User, now: datetime) -> None:
+    newest = flag.reviews.standing().filter(verdict__in=_alike(review)).order_by("-pk").first()
     if review.by_id != by.pk or newest is None or newest.pk != review.pk:
         raise NotYours("Only the newest decision can be taken back, by who took it.")
     if review.merge and review.verdict == Review.Verdict.CONFIRMED:
@@ -138,9 +201,41 @@ def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
     review.save(update_fields=["undone_at"])
     if flag.status == review.verdict:
         flag.status, flag.decided_at = Flag.Status.OPEN, None
-        flag.save(update_fields=["status", "decided_at"])
+    if review.verdict == Review.Verdict.SNOOZED:
+        flag.snoozed_until = flag.snoozed_left = None
+    if review.verdict == Review.Verdict.UNSURE:
+        flag.unsure_by, flag.unsure_at, flag.unsure = None, None, ""
+    flag.save()
     audit.record("review_undone", by=by, now=now, flag=flag.pk, review=review.pk)
-    return flag
+
+
+def _alike(review: Review) -> tuple[str, ...]:
+    """A decision can be taken back while it is the newest one, whoever passed it on since."""
+    return Review.DECISIONS if review.verdict in Review.DECISIONS else (review.verdict,)
+
+
+@merging.retried
+def revise(
+    *, review: Review, verdict: str, by: User, canonical: Question | None = None,
+    now: datetime | None = None,
+) -> Review:  # fmt: skip
+    """Decide otherwise: take one's own decision back and say another, in one transaction.
+
+    `canonical` stays where the other is "duplicate": by default, the one that a card proposes.
+    Raises what `undo`, `confirm` and `dismiss` raise.
+    """
+    flag = undo(review=review, by=by, now=now)
+    if verdict == Review.Verdict.CONFIRMED:
+        stays = canonical or proposed(flag)
+        return confirm(flag=flag, canonical=stays, by=by, now=now)
+    is_related = verdict == Review.Verdict.RELATED
+    return dismiss(flag=flag, by=by, is_related=is_related, now=now)
+
+
+def proposed(flag: Flag) -> Question:
+    """The question that stays, where nobody chooses otherwise."""
+    roots = (question.canonical or question for question in (flag.older, flag.newer))
+    return merging.choose_direction(*roots)[1]
 
 
 def disputed_edge(flag: Flag) -> Merge | None:
@@ -154,13 +249,43 @@ def disputed_edge(flag: Flag) -> Merge | None:
 
 def is_marked(one: Question, other: Question) -> bool:
     """Whether people said of any pair between these two threads that it is not a duplicate."""
-    marks = Flag.objects.filter(across(one, other), status=Flag.Status.DISMISSED)
+    parted = (Flag.Status.DISMISSED, Flag.Status.RELATED)
+    marks = Flag.objects.filter(across(one, other), status__in=parted)
     return marks.exists() or flagging.was_parted(one.pk, other.pk)
+
+
+@dataclass(frozen=True)
+class LikeIt:
+    """What people decided on the newest pairs of about the same probability."""
+
+    confirmed: int
+    decided: int
+
+
+def like_it(flag: Flag, count: int = 50) -> LikeIt | None:
+    """The last `count` decisions on pairs whose odds are about the same; None before ten of
+    them, or where the release does not know the languages."""
+    if flag.unevaluated_languages:
+        return None
+    low, high = about(flag.probability)
+    near = Review.objects.standing().filter(
+        verdict__in=Review.DECISIONS, release=flag.release.name, probability__range=(low, high)
+    )
+    verdicts = list(near.order_by("-pk").values_list("verdict", flat=True)[:count])
+    if len(verdicts) < FEWEST_ALIKE:
+        return None
+    return LikeIt(verdicts.count(Review.Verdict.CONFIRMED), len(verdicts))
+
+
+def about(probability: float) -> tuple[float, float]:
+    """Probabilities whose odds are at most half as much higher or lower."""
+    odds = probability / max(1 - probability, 1e-9)
+    return tuple(o / (1 + o) for o in (odds / 1.5, odds * 1.5))  # type: ignore[return-value]
 
 
 def earlier(flag: Flag) -> list[Review]:
     """What people said of a pair before and did not take back, newest first."""
-    said = flag.reviews.standing().exclude(verdict=Review.Verdict.SKIPPED)
+    said = flag.reviews.standing().filter(verdict__in=Review.DECISIONS)
     return list(said.select_related("by").order_by("-pk"))
 
 
@@ -188,29 +313,51 @@ def _open(flag: Flag) -> Flag:
 
 
 def _decide(
-    flag: Flag, verdict: str, *, by: User, now: datetime, canonical: Question | None = None
+    flag: Flag,
+    verdict: str,
+    *,
+    by: User,
+    now: datetime,
+    canonical: Question | None = None,
+    note: str = "",
 ) -> Review:
     close(flag, verdict, now=now)
     audit.record("reviewed", by=by, now=now, flag=flag.pk, verdict=verdict)
-    return _review(flag, verdict, by=by, now=now, canonical=canonical)
+    return _review(flag, verdict, by=by, now=now, canonical=canonical, note=note)
 
 
 def close(flag: Flag, status: str, *, now: datetime) -> None:
     """Close a flag on the texts as they are now: only when one changes may it be asked again."""
     flag.status, flag.decided_at = status, now
     flag.claimed_by = flag.claimed_until = None
+    flag.snoozed_until = flag.snoozed_left = None
+    flag.unsure_by, flag.unsure_at, flag.unsure = None, None, ""
     flag.older_hash, flag.newer_hash = text_of(flag.older).hash, text_of(flag.newer).hash
     flag.save()
 
 
+def _pass_on(flag: Flag, verdict: str, *, by: User, now: datetime, note: str = "") -> Review:
+    """Leave a flag open, for others or for later."""
+    flag.claimed_by = flag.claimed_until = None
+    flag.save()
+    return _review(flag, verdict, by=by, now=now, note=note)
+
+
 def _review(
-    flag: Flag, verdict: str, *, by: User, now: datetime, canonical: Question | None = None
+    flag: Flag,
+    verdict: str,
+    *,
+    by: User,
+    now: datetime,
+    canonical: Question | None = None,
+    note: str = "",
 ) -> Review:
     return flag.reviews.create(
         verdict=verdict,
         by=by,
         reviewed_at=now,
         canonical=canonical,
+        note=note,
         probability=flag.probability,
         release=flag.release.name,
         older_hash=flag.older_hash,

@@ -158,6 +158,11 @@ def choose_direction(one: Question, other: Question) -> tuple[Question, Question
     return newer, older
 
 
+def why_stays(duplicate: Question, canonical: Question) -> str:
+    """Why `choose_direction` lets this one stay: answered, or older."""
+    return "older" if canonical.order < duplicate.order else "answered"
+
+
 @retried
 def merge(
     *,

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver, reverse
 
-from dedup.models import Flag, Review
+from dedup.models import Flag, Review, SavedView
 from support import merging
 from support.models import (
     Acceptance,
@@ -30,7 +30,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry,
+    AuditEntry, SavedView,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -111,6 +111,19 @@ EXPECTED = {
     # pages of agents and admins
     "review_queue": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "review_next": {"GET": agents({"": "302 302"}), "POST": {"": NEVER}},
+    "review_ahead": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
+    "review_hold": {"GET": {"": NEVER}, "POST": agents({"": "200 200"})},
+    "review_let_go": {"GET": {"": NEVER}, "POST": agents({"": "204 204"})},
+    "review_view_save": {"GET": {"": NEVER}, "POST": agents({"": "302 302"})},
+    "review_many": {"GET": {"": NEVER}, "POST": agents({"": "302 302"})},
+    "review_view_drop": {
+        "GET": each(["view", "missing"], NEVER),
+        "POST": agents({"view": "302 404", "missing": "404 404"}),
+    },
+    "review_revise": {
+        "GET": each(["review", "missing"], NEVER),
+        "POST": agents({"review": "302 404", "missing": "404 404"}),
+    },
     "review_card": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
         "POST": each(["open", "secret", "missing"], NEVER),
@@ -248,6 +261,7 @@ def world(customer, agent, admin):
         verdict="skipped", by=agent, probability=0.9, release="r"
     )
     rows["release"] = rows["open"].release
+    rows["view"] = SavedView.objects.create(name="Mine", query="band=likely", owner=agent)
     answers = {name: AnswerFactory(question=rows[name]) for name in READ if name in rows}
     rows["merge"] = merging.merge(duplicate=rows["merged"], canonical=public, by=admin)
     people = {"guest": None, "customer": customer, "other": other, "agent": agent, "admin": admin}
@@ -302,6 +316,9 @@ def body(world, route, row):
         "follow": {"on": "1"},
         "dispute": {"reason": "Mine is red."},
         "review_decide": {"verdict": "dismissed"},
+        "review_revise": {"verdict": "dismissed"},
+        "review_view_save": {"name": "Likely ones", "band": "likely"},
+        "review_many": {"flag": world.rows["open"].pk, "verdict": "related", "apply": "1"},
         "merge": versions,
         "api:question-list": {**api_text, "product": product.slug},
         "api:question-detail": {"title": "How do I dim it?"},

@@ -1,5 +1,6 @@
 """Pairs that wait for a reviewer, or did."""
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -20,6 +21,11 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         older = Coalesce("older__canonical_id", "older_id")
         newer = Coalesce("newer__canonical_id", "newer_id")
         return self.annotate(low=Least(older, newer), high=Greatest(older, newer))
+
+    def awake(self, now: datetime) -> Self:
+        """Without those that sleep until a time, or until enough others like them have come."""
+        asleep = Q(snoozed_until__gt=now) & (Q(snoozed_left__isnull=True) | Q(snoozed_left__gt=0))
+        return self.exclude(asleep)
 
     def across_threads(self) -> Self:
         """Flags whose two questions are not in one thread already, or whose merge is disputed."""
@@ -65,8 +71,9 @@ class FlagQuerySet(models.QuerySet["Flag"]):
             Q(duplicate=OuterRef("older"), canonical=OuterRef("newer"))
             | Q(duplicate=OuterRef("newer"), canonical=OuterRef("older"))
         )
+        parted = (Flag.Status.DISMISSED, Flag.Status.RELATED)
         return (
-            self.filter(Exists(edges), status=Flag.Status.DISMISSED, disputed_at__isnull=False)
+            self.filter(Exists(edges), status__in=parted, disputed_at__isnull=False)
             .order_by("decided_at", "pk")
             .select_related("older__product", "newer__product")
         )
@@ -160,6 +167,10 @@ class Flag(models.Model):
     def known_probability(self) -> float | None:
         """The probability, where the release was evaluated in the languages of both questions."""
         return None if self.unevaluated_languages else self.probability
+
+    @property
+    def question_ids(self) -> tuple[int, int]:
+        return self.older_id, self.newer_id
 
     @property
     def band(self) -> str:

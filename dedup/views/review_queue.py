@@ -1,29 +1,132 @@
-"""What waits for a decision."""
+"""What waits for a decision: filtered, in views under a name, many decided at once."""
 
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
 
-from dedup import queue
-from dedup.models import Review
-from dedup.views.request import reviewers_only
+from dedup import bulk, queue, review
+from dedup.models import Review, SavedView
+from dedup.views.request import numbers, queue_url, reviewers_only
+from support import merging
 from support.http import HtmxRequest
-from support.models import OutboxEntry
+from support.models import OutboxEntry, Product, Question
+
+LAST = 10  # decisions that stay editable on the page
 
 
 @require_GET
 @reviewers_only
 def show(request: HtmxRequest) -> HttpResponse:
     """What waits for a decision, likeliest first."""
-    page = Paginator(queue.queue(request.user), 20).get_page(request.GET.get("page"))
+    wanted = queue.Filter.parse(request.GET)
+    pairs = queue.queue(request.user, wanted)
+    page = Paginator(pairs.select_related("claimed_by"), 20).get_page(request.GET.get("page"))
+    languages = Question.objects.exclude(language="").values_list("language", flat=True)
     context = {
         "page": page,
-        "recent": Review.objects.standing()
-        .filter(by=request.user)
-        .select_related("flag__older", "flag__newer")
-        .order_by("-pk")[:10],
+        "wanted": wanted,
+        "now": timezone.now(),
+        "decisions": {verdict.value: verdict.label for verdict in Review.DECISIONS},
+        "products": Product.objects.order_by("name"),
+        "languages": languages.order_by("language").distinct(),
+        "views": _views(request),
+        "today": queue.today(request.user),
+        "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
+        "recent": _recent(request),
         "waiting": OutboxEntry.objects.waiting().count(),
         "quarantined": OutboxEntry.objects.quarantined().select_related("question")[:20],
     }
     return render(request, "dedup/queue.html", context)
+
+
+def _views(request: HtmxRequest) -> list[SavedView]:
+    """One's own views and those that others share, by name."""
+    shown = SavedView.objects.filter(owner=request.user) | SavedView.objects.filter(is_shared=True)
+    return list(shown.select_related("owner").order_by("name", "pk"))
+
+
+def _recent(request: HtmxRequest) -> list[Review]:
+    said = Review.objects.standing().filter(by=request.user).order_by("-pk")
+    return list(said.select_related("flag__older", "flag__newer", "flag__release")[:LAST])
+
+
+@require_POST
+@reviewers_only
+def save_view(request: HtmxRequest) -> HttpResponse:
+    """Keep the filter that is shown under a name."""
+    wanted, name = queue.Filter.parse(request.POST), request.POST.get("name", "").strip()[:60]
+    if not name:
+        messages.error(request, _("A view needs a name."))
+        return redirect(queue_url(wanted))
+    SavedView.objects.update_or_create(
+        owner=request.user,
+        name=name,
+        defaults={"query": wanted.query, "is_shared": "is_shared" in request.POST},
+    )
+    messages.success(request, _("The view is kept."))
+    return redirect(queue_url(wanted))
+
+
+@require_POST
+@reviewers_only
+def drop_view(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Forget one's own view."""
+    get_object_or_404(SavedView, pk=pk, owner=request.user).delete()
+    messages.success(request, _("The view is gone."))
+    return redirect("review_queue")
+
+
+@require_POST
+@reviewers_only
+def revise(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Change one of one's own last decisions."""
+    said = get_object_or_404(Review.objects.filter(by=request.user), pk=pk)
+    verdict = request.POST.get("verdict", "")
+    if verdict not in Review.DECISIONS:
+        messages.error(request, _("Please choose a decision."))
+        return redirect("review_queue")
+    try:
+        changed = review.revise(review=said, verdict=verdict, by=request.user)
+        messages.success(request, f"{changed.get_verdict_display()}.")
+    except (review.ReviewRefused, merging.MergeRefused) as error:
+        messages.error(request, str(error))
+    return redirect("review_queue")
+
+
+@require_POST
+@reviewers_only
+def decide_many(request: HtmxRequest) -> HttpResponse:
+    """Say first what deciding many pairs would do; then do it, all or none."""
+    wanted, verdict = queue.Filter.parse(request.POST), request.POST.get("verdict", "")
+    chosen = numbers(request.POST.getlist("flag"))
+    if not chosen or verdict not in bulk.VERDICTS:
+        messages.error(request, _("Choose pairs and a decision."))
+        return redirect(queue_url(wanted))
+    conflict = ""
+    if "apply" in request.POST:
+        try:
+            reviews = bulk.apply(
+                flag_ids=chosen, verdict=verdict, by=request.user, seen=_seen(request)
+            )
+        except (review.ReviewRefused, merging.MergeRefused) as error:
+            conflict = str(error)
+        else:
+            said = _("%(count)s decided together.") % {"count": len(reviews)}
+            messages.info(request, said, extra_tags=f"undo-{reviews[-1].pk}")
+            return redirect(queue_url(wanted))
+    context = {
+        "preview": bulk.preview(flag_ids=chosen, verdict=verdict, by=request.user),
+        "wanted": wanted,
+        "conflict": conflict,
+    }
+    return render(request, "dedup/bulk.html", context, status=409 if conflict else 200)
+
+
+def _seen(request: HtmxRequest) -> dict[int, int]:
+    """The versions of the questions that stood in the preview."""
+    named = [name.removeprefix("version-") for name in request.POST if name.startswith("version-")]
+    return {pk: next(iter(numbers([request.POST[f"version-{pk}"]])), 0) for pk in numbers(named)}

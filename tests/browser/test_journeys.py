@@ -46,7 +46,7 @@ def test_a_question_asked_twice_is_found_merged_and_given_back(
     reviewer.page.get_by_role("heading", name=AGAIN).wait_for()
     with reviewer.page.expect_navigation():
         reviewer.page.keyboard.press("d")
-    reviewer.page.locator(".message", has_text="Duplicate").wait_for()
+    reviewer.page.locator(".recent", has_text="Duplicate").wait_for()
     flag.refresh_from_db()
     assert flag.status == Flag.Status.CONFIRMED
 
@@ -86,7 +86,7 @@ def test_the_same_way_can_be_gone_without_javascript(visit, older, customer, age
     reviewer.open("/review/")
     reviewer.page.get_by_role("link", name="Start with the likeliest").click()
     reviewer.page.get_by_role("button", name="Duplicate", exact=False).first.click()
-    reviewer.page.locator(".message", has_text="Duplicate").wait_for()
+    reviewer.page.locator(".recent", has_text="Duplicate").wait_for()
 
     merger = visit(admin, java_script_enabled=False)
     merger.open("/manage/merges/")

@@ -144,6 +144,10 @@ def test_a_card_shows_both_threads_whole(client, agent, admin, flag):
     assert "Switch?" in shown
 
 
+def at(flag):
+    return reverse("review_card", args=[flag.pk])
+
+
 def test_a_card_leads_to_the_pairs_before_and_after_it(client, agent, flag):
     before = FlagFactory(probability=0.95)
     after = FlagFactory(probability=0.85)
@@ -151,9 +155,9 @@ def test_a_card_leads_to_the_pairs_before_and_after_it(client, agent, flag):
     client.force_login(agent)
 
     shown = client.get(reverse("review_card", args=[flag.pk])).context
-    assert (shown["previous"], shown["next"]) == (before.pk, same.pk)
+    assert (shown["previous"], shown["next"]) == (at(before), at(same))
     shown = client.get(reverse("review_card", args=[after.pk])).context
-    assert (shown["previous"], shown["next"]) == (same.pk, None)
+    assert (shown["previous"], shown["next"]) == (at(same), None)
 
 
 def test_the_second_decision_gets_who_decided_what(client, agent, admin, flag):
@@ -207,7 +211,8 @@ def test_a_disputed_merge_is_shown_with_why_and_without_a_direction(client, admi
 
     assert "Mine is on a wall." in shown
     assert "takes the merge back" in shown
-    assert 'type="radio"' not in shown
+    assert 'name="canonical" value' in shown
+    assert 'type="radio" name="canonical"' not in shown
     client.post(reverse("review_decide", args=[flag.pk]), {"verdict": "dismissed"})
     assert not Merge.objects.in_force().exists()
 
