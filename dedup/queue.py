@@ -110,6 +110,13 @@ def claim(*, flag: Flag, by: User, now: datetime | None = None) -> bool:
     return bool(free.update(claimed_by=by, claimed_until=now + CLAIM))
 
 
+def take_over(*, flag: Flag, by: User, now: datetime | None = None) -> bool:
+    """Hold a flag whoever held it; False where it has been decided."""
+    now = now or timezone.now()
+    still_open = Flag.objects.open().filter(pk=flag.pk)
+    return bool(still_open.update(claimed_by=by, claimed_until=now + CLAIM))
+
+
 @transaction.atomic
 def claim_next(
     reviewer: User,
@@ -133,11 +140,11 @@ def claim_next(
 
 
 def hold(flag_ids: Collection[int], *, by: User, now: datetime | None = None) -> int:
-    """The heartbeat of an open page: hold on to what `by` has before them; how many they still
-    hold."""
+    """The heartbeat of an open page: hold on to what `by` has before them, and what has become
+    free of it; how many they hold."""
     now = now or timezone.now()
-    mine = Flag.objects.open().filter(pk__in=flag_ids, claimed_by=by)
-    return mine.update(claimed_until=now + CLAIM)
+    shown = Flag.objects.open().filter(pk__in=flag_ids)
+    return free_for(by, shown, now=now).update(claimed_by=by, claimed_until=now + CLAIM)
 
 
 def let_go(flag_ids: Collection[int], *, by: User) -> None:

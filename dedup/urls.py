@@ -27,6 +27,7 @@ urlpatterns = [
     path("review/hold/", card.hold, name="review_hold"),
     path("review/let-go/", card.let_go, name="review_let_go"),
     path("review/<int:pk>/", card.card, name="review_card"),
+    path("review/<int:pk>/take-over/", card.take_over, name="review_take_over"),
     path("review/<int:pk>/decide/", card.decide, name="review_decide"),
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),

@@ -80,6 +80,14 @@ def let_go(request: HtmxRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+@require_POST
+@reviewers_only
+def take_over(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Hold a pair that somebody else has before them."""
+    queue.take_over(flag=get_object_or_404(Flag, pk=pk), by=request.user)
+    return redirect("review_card", pk)
+
+
 @require_GET
 @reviewers_only
 def card(request: HtmxRequest, pk: int) -> HttpResponse:

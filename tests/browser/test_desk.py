@@ -6,6 +6,7 @@ from statistics import median
 
 import pytest
 
+from dedup import queue
 from dedup.models import Flag, Review
 from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
 
@@ -154,6 +155,30 @@ def test_keys_can_be_changed_and_go_back(visit, agent, pairs):
     close_keys(visitor)
     press_and_wait(visitor, "n")
     until_stored(visitor, 2)
+
+
+def test_the_question_mark_opens_and_closes_the_keys_and_changes_none(visit, agent, pairs):
+    visitor = visit(agent)
+    visitor.open(f"/review/{pairs[0].pk}/")
+    visitor.page.keyboard.press("?")
+    visitor.page.locator("#keys").wait_for()
+    visitor.page.keyboard.press("?")
+    visitor.page.locator("#keys").wait_for(state="hidden")
+
+    assert visitor.page.evaluate("localStorage.length") == 0
+
+
+def test_a_card_that_somebody_has_is_taken_over_by_a_key(visit, agent, admin, pairs):
+    queue.claim(flag=pairs[0], by=admin)
+    visitor = visit(agent)
+    visitor.open(f"/review/{pairs[0].pk}/")
+    visitor.page.get_by_text("is looking at this pair just now").wait_for()
+    with visitor.page.expect_navigation():
+        visitor.page.keyboard.press("c")
+    visitor.page.wait_for_load_state("networkidle")
+
+    pairs[0].refresh_from_db()
+    assert pairs[0].claimed_by == agent
 
 
 def test_the_palette_finds_an_action_by_its_name(visit, agent, pairs):

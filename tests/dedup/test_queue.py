@@ -135,6 +135,16 @@ def test_a_heartbeat_holds_on_and_leaving_lets_go(agent, admin):
     assert queue.claim(flag=flag, by=admin, now=NOW)
 
 
+def test_a_card_can_be_taken_over_while_it_is_open(agent, admin):
+    flag = FlagFactory()
+    queue.claim(flag=flag, by=admin, now=NOW)
+
+    assert queue.take_over(flag=flag, by=agent, now=NOW)
+    assert not queue.claim(flag=flag, by=admin, now=NOW)
+    review.dismiss(flag=flag, by=agent, now=NOW)
+    assert not queue.take_over(flag=flag, by=admin, now=NOW)
+
+
 def test_the_day_is_counted(agent, admin):
     for by in (agent, agent, admin):
         review.dismiss(flag=FlagFactory(), by=by)

@@ -163,4 +163,5 @@ addEventListener("pagehide", () => {
 });
 
 setInterval(() => beat().catch(() => {}), HEARTBEAT);
+beat().catch(() => {}); // the page before may have let go of what this one shows
 refill().catch(() => {});
