@@ -11,10 +11,11 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from dedup.models import Flag, FlagQuerySet, Review
-from support.models import User
+from support.models import Question, User
 
 CLAIM = timedelta(minutes=5)
 SKIP = timedelta(hours=12)
+CHUNK = 20  # flags that are looked at together
 AGES = {"day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31)}
 WHO = ("free", "mine", "unsure", "disputed")
 BANDS = ("likely", "perhaps", "hardly")
@@ -131,12 +132,71 @@ def claim_next(
     Two people never get the same one: rows that another is just claiming are passed over.
     """
     now = now or timezone.now()
-    free = free_for(reviewer, queue(reviewer, wanted, now=now), now=now).exclude(pk__in=held)
-    rows = list(free.select_for_update(of=["self"], skip_locked=True)[:count])
-    Flag.objects.filter(pk__in=[flag.pk for flag in rows]).update(
+    free = free_for(reviewer, _wanted_of(reviewer, wanted, now=now), now=now)
+    claimed: list[Flag] = []
+    passed = set(held)
+    while len(claimed) < count:
+        picked = {flag.pk for flag in first_of(free.exclude(pk__in=passed), count - len(claimed))}
+        if not picked:
+            break
+        still = free_for(reviewer, Flag.objects.open().filter(pk__in=picked), now=now)
+        rows = still.in_queue_order().select_for_update(of=["self"], skip_locked=True)
+        claimed += rows
+        passed |= picked
+    Flag.objects.filter(pk__in=[flag.pk for flag in claimed]).update(
         claimed_by=reviewer, claimed_until=now + CLAIM
     )
-    return rows
+    return claimed
+
+
+def neighbours(
+    reviewer: User, flag: Flag, wanted: Filter = Filter(), *, now: datetime | None = None
+) -> tuple[Flag | None, Flag | None]:
+    """The flags after and before this one in the reviewer's queue."""
+    now = now or timezone.now()
+    others = _wanted_of(reviewer, wanted, now=now).exclude(pk=flag.pk)
+    same = Q(probability=flag.probability)
+    behind = others.filter(Q(probability__lt=flag.probability) | same & Q(pk__gt=flag.pk))
+    ahead = others.filter(Q(probability__gt=flag.probability) | same & Q(pk__lt=flag.pk))
+    following = first_of(behind, 1)
+    preceding = first_of(ahead.order_by("probability", "-pk"), 1)
+    return next(iter(following), None), next(iter(preceding), None)
+
+
+def _wanted_of(reviewer: User, wanted: Filter, *, now: datetime) -> FlagQuerySet:
+    """As `queue`, but with all flags between two threads: the database need not rank them all."""
+    found = _for(reviewer, Flag.objects.open().across_threads(), now=now)
+    return wanted.apply(found, reviewer, now=now).in_queue_order()
+
+
+def first_of(flags: FlagQuerySet, count: int) -> list[Flag]:
+    """The first of these ordered flags, without those that stand back behind a likelier one
+    between the same two threads."""
+    found: list[Flag] = []
+    begun = 0
+    while len(found) < count and (rows := list(flags[begun : begun + CHUNK])):
+        foremost = _foremost(rows)
+        found += [row for row in rows if row.pk in foremost]
+        begun += CHUNK
+    return found[:count]
+
+
+def _foremost(rows: Collection[Flag]) -> set[int]:
+    """Of these flags with roots, those that no likelier open flag joins the same threads with.
+
+    Each disputed merge is a case of its own, though all its questions are in one thread.
+    """
+    roots = {pk for row in rows for pk in (row.low, row.high)}  # type: ignore[attr-defined]
+    members = list(Question.objects.of_threads(*roots).values_list("pk", flat=True))
+    rivals = Flag.objects.open().with_roots().filter(older__in=members, newer__in=members)
+    best: dict[tuple[int, int], int] = {}
+    for pk, *ends in rivals.order_by("-probability", "pk").values_list("pk", "low", "high"):  # type: ignore[misc]
+        best.setdefault((ends[0], ends[1]), pk)
+    return {
+        row.pk
+        for row in rows
+        if row.low == row.high or best.get((row.low, row.high)) == row.pk  # type: ignore[attr-defined]
+    }
 
 
 def hold(flag_ids: Collection[int], *, by: User, now: datetime | None = None) -> int:
@@ -168,8 +228,8 @@ class Today:
     left: int
 
 
-def today(reviewer: User, *, now: datetime | None = None) -> Today:
-    """Count decisions since midnight where the reviewer is, and what is left for them."""
+def today(reviewer: User, *, left: int, now: datetime | None = None) -> Today:
+    """Count decisions since midnight where the reviewer is; `left` is what waits for them."""
     now = now or timezone.now()
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     decided = Review.objects.standing().filter(
@@ -178,5 +238,5 @@ def today(reviewer: User, *, now: datetime | None = None) -> Today:
     return Today(
         mine=decided.filter(by=reviewer).count(),
         all=decided.count(),
-        left=queue(reviewer, now=now).count(),
+        left=left,
     )

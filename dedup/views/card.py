@@ -116,10 +116,10 @@ def _show_card(
     conflict: str = "", faster: Review | None = None,
 ) -> HttpResponse:  # fmt: skip
     context = _context(request, flag, wanted) | {"conflict": conflict, "faster": faster}
-    following, preceding = _neighbours(request.user, flag, wanted)
+    following, preceding = queue.neighbours(request.user, flag, wanted)
     context |= {
-        "next": following and card_url(following, wanted),
-        "previous": preceding and card_url(preceding, wanted),
+        "next": following and card_url(following.pk, wanted),
+        "previous": preceding and card_url(preceding.pk, wanted),
         "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
     }
     is_part = DESK in request.headers
@@ -180,18 +180,6 @@ def _side(question: Question, opposite: Question, reader: User) -> Side:
 
 def _whole(question: Question) -> str:
     return f"{question.title}\n{question.body}"
-
-
-def _neighbours(reviewer: User, flag: Flag, wanted: queue.Filter) -> tuple[int | None, int | None]:
-    """The pairs after and before this one in the reviewer's queue."""
-    pairs = queue.queue(reviewer, wanted).exclude(pk=flag.pk)
-    same = Q(probability=flag.probability)
-    behind = pairs.filter(Q(probability__lt=flag.probability) | same & Q(pk__gt=flag.pk))
-    ahead = pairs.filter(Q(probability__gt=flag.probability) | same & Q(pk__lt=flag.pk))
-    return (
-        behind.values_list("pk", flat=True).first(),
-        ahead.order_by("probability", "-pk").values_list("pk", flat=True).first(),
-    )
 
 
 @require_POST

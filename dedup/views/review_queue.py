@@ -1,7 +1,7 @@
 """What waits for a decision: filtered, in views under a name, many decided at once."""
 
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import bulk, queue, review
-from dedup.models import Review, SavedView
+from dedup.models import Flag, Review, SavedView
 from dedup.views.request import numbers, queue_url, reviewers_only
 from support import merging
 from support.http import HtmxRequest
@@ -34,13 +34,17 @@ def show(request: HtmxRequest) -> HttpResponse:
         "products": Product.objects.order_by("name"),
         "languages": languages.order_by("language").distinct(),
         "views": _views(request),
-        "today": queue.today(request.user),
+        "today": queue.today(request.user, left=_left(request, wanted, page)),
         "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
         "recent": _recent(request),
         "waiting": OutboxEntry.objects.waiting().count(),
         "quarantined": OutboxEntry.objects.quarantined().select_related("question")[:20],
     }
     return render(request, "dedup/queue.html", context)
+
+
+def _left(request: HtmxRequest, wanted: queue.Filter, page: Page[Flag]) -> int:
+    return queue.queue(request.user).count() if wanted.query else page.paginator.count
 
 
 def _views(request: HtmxRequest) -> list[SavedView]:

@@ -1,6 +1,8 @@
 """Which pairs wait for whom, in which order, and who holds them."""
 
+import random
 from datetime import timedelta
+from itertools import combinations
 from threading import Barrier, Thread
 
 import pytest
@@ -10,6 +12,7 @@ from django.utils import timezone
 from dedup import flagging, queue, review
 from dedup.models import Flag
 from dedup.queue import Filter
+from support import merging
 from tests.factories import (
     FlagFactory,
     ProductFactory,
@@ -151,7 +154,7 @@ def test_the_day_is_counted(agent, admin):
     review.skip(flag=FlagFactory(), by=agent)
     review.undo(review=review.dismiss(flag=FlagFactory(), by=agent), by=agent)
 
-    counted = queue.today(agent)
+    counted = queue.today(agent, left=1)
     assert (counted.mine, counted.all, counted.left) == (2, 3, 1)
 
 
@@ -177,3 +180,30 @@ def test_two_agents_at_one_queue_decide_each_of_two_hundred_cards_once(agent, ad
     one, other = decided.values()
     assert sorted(one + other) == sorted(flag.pk for flag in flags)
     assert min(len(one), len(other)) > 20
+
+
+def test_what_is_claimed_next_is_what_the_queue_shows_first(agent, admin):
+    rng = random.Random(4)
+    questions = [QuestionFactory() for _ in range(14)]
+    release = ReleaseFactory()
+    for one, other in rng.sample(list(combinations(questions, 2)), 40):
+        FlagFactory(older=one, newer=other, release=release, probability=rng.random())
+    for duplicate, canonical in (questions[:2], questions[2:4], [questions[1], questions[4]]):
+        merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
+    shown = list(queue.queue(agent))
+
+    assert 5 < len(shown) < 40
+    assert queue.claim_next(agent, count=len(shown) + 5) == shown
+    for before, flag, after in zip(shown, shown[1:], shown[2:], strict=False):
+        assert queue.neighbours(agent, flag) == (after, before)
+
+
+def test_a_card_is_claimed_by_few_queries_however_long_the_queue(
+    agent, django_assert_max_num_queries
+):
+    release = ReleaseFactory()
+    for i in range(60):
+        FlagFactory(release=release, probability=i / 100)
+
+    with django_assert_max_num_queries(8):
+        assert len(queue.claim_next(agent, count=3)) == 3

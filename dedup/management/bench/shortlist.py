@@ -7,16 +7,12 @@ indexed. All of it happens in a database of its own, which is dropped afterwards
 import gzip
 import hashlib
 import json
-import os
 import random
 import statistics
-import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +21,14 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 from pgvector.psycopg import register_vector
-from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
 from dedup import shortlist
+from dedup.management.scratch import milliseconds, scratch_database
 from dedup.ml.text import model_input
 from dedup.models import DIMENSIONS
-from support import local
 from support.models import Product, Question, User
 from support.models.question import QuestionQuerySet
 
@@ -42,7 +37,6 @@ DEPTHS = (10, 50, 100)
 FINGERPRINT = "bench"
 BLOCK = 20_000  # rows that are held in full precision at once
 RARE = {"one in a hundred": 0.01, "one in a thousand": 0.001}  # products, and how many have them
-DATABASE = "askonce_bench"
 INDEX_MEMORY = "2GB"  # else an index of a million rows is built from disk
 
 
@@ -163,30 +157,6 @@ def fill(corpus: Corpus, rows: int) -> Corpus:
         made /= np.linalg.norm(made, axis=1, keepdims=True)
         vectors[len(corpus.texts) + start :][: len(made)] = made
     return Corpus(corpus.texts + texts, corpus.mates, vectors)
-
-
-@contextmanager
-def scratch_database() -> Iterator[None]:
-    """A database with our tables for a while: at DATABASE_URL, or on a server of our own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="askonce-bench-") as folder,
-        local.start(
-            Path(folder), keep=False, durable=False,
-            environ={"REDIS_URL": "none", "DATABASE_URL": os.environ.get("DATABASE_URL", "")},
-        ) as services,
-    ):  # fmt: skip
-        server = conninfo_to_dict(services.database_url)
-        given = {"HOST": server["host"], "PORT": server.get("port", ""), "USER": server["user"]}
-        connection.close()
-        connection.settings_dict |= given | {"PASSWORD": server.get("password", "")}
-        connection.settings_dict["TEST"]["NAME"] = f"{DATABASE}_{os.getpid()}"
-        name = connection.settings_dict["NAME"]
-        with redirect_stdout(StringIO()):  # it says that the cache's table is there already
-            connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
-        try:
-            yield
-        finally:
-            connection.creation.destroy_test_db(name, verbosity=0)
 
 
 def load(corpus: Corpus) -> float:
@@ -381,12 +351,6 @@ def with_words_dropped(text: str, rng: random.Random) -> str:
     words = text.split()
     left = [word for word in words if rng.random() < 1 / 2]
     return " ".join(left or words[:1])
-
-
-def milliseconds(spent: Sequence[float]) -> dict[str, float]:
-    """Median and 95th percentile of seconds."""
-    p50, p95 = np.percentile(np.asarray(spent) * 1000, [50, 95])
-    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
