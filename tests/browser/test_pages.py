@@ -63,7 +63,7 @@ def lived_in(customer, agent, admin):
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",
                    "/accounts/2fa/", "/accounts/2fa/totp/activate/", "/accounts/logout/"],
-        agent: ["/review/", f"/review/{open_pair.pk}/", f"/review/{private_pair.pk}/",
+        agent: ["/review/", "/review/?band=likely&who=free", f"/review/{open_pair.pk}/", f"/review/{private_pair.pk}/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url()],
         admin: ["/manage/merges/", f"/manage/merge/{waiting.pk}/{older.pk}/",
@@ -91,7 +91,9 @@ def unfit_for_a_phone(page):
     return found
 
 
-def test_every_page_is_accessible_light_and_dark_and_fits_a_phone_and_a_thumb(visit, lived_in):
+def test_every_page_is_accessible_light_dark_both_ways_and_fits_a_phone_and_a_thumb(
+    visit, lived_in
+):
     wrong = []
     for person, addresses in lived_in.items():
         visitor = visit(person, reduced_motion="reduce")
@@ -106,6 +108,38 @@ def test_every_page_is_accessible_light_and_dark_and_fits_a_phone_and_a_thumb(vi
                 f"{address}, dark: {one}" for one in complaints(visitor.page, "color-contrast")
             ]
             wrong += [f"{address}: {one}" for one in unfit_for_a_phone(visitor.page)]
+            visitor.page.evaluate("document.documentElement.dir = 'rtl'")
+            found = complaints(visitor.page) + unfit_for_a_phone(visitor.page)
+            wrong += [f"{address}, right to left: {one}" for one in found]
+
+    assert wrong == [], "\n".join(wrong)
+
+
+def test_a_language_that_is_written_from_the_right_turns_the_page(client, settings):
+    settings.LANGUAGES, settings.LANGUAGE_CODE = [("ar", "Arabic")], "ar"
+
+    assert '<html lang="ar" dir="rtl">' in client.get("/").content.decode()
+
+
+def test_menus_overlays_and_a_preview_of_many_are_accessible_and_fit_a_phone(visit, agent):
+    flags = [FlagFactory(probability=p) for p in (0.9, 0.8)]
+    visitor = visit(agent, reduced_motion="reduce")
+    visitor.open(f"/review/{flags[0].pk}/")
+    visitor.page.wait_for_load_state("networkidle")
+    wrong = []
+    for key in ("h", "f", "?", "Control+k"):
+        visitor.page.keyboard.press("Escape")
+        visitor.page.locator("h1").first.focus()
+        visitor.page.keyboard.press(key)
+        for scheme in ("light", "dark"):
+            visitor.page.emulate_media(color_scheme=scheme)
+            wrong += [f"{key}, {scheme}: {one}" for one in complaints(visitor.page)]
+        wrong += [f"{key}: {one}" for one in unfit_for_a_phone(visitor.page)]
+    visitor.open("/review/")
+    for flag in flags:
+        visitor.page.locator(f"input[name=flag][value='{flag.pk}']").check()
+    visitor.page.get_by_role("button", name="Duplicates …").first.click()
+    wrong += complaints(visitor.page) + unfit_for_a_phone(visitor.page)
 
     assert wrong == [], "\n".join(wrong)
 
