@@ -8,11 +8,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from dedup import models, releases, review
+from dedup import desk, models, releases, review
 from dedup.ml.artifact import ArtifactRefused
 from support import merging
-from support.admin import ReadOnly
-from support.models import User
+from support.admin import MergeAdmin, ReadOnly
+from support.models import Merge, User
 
 
 @admin.register(models.Flag)
@@ -20,7 +20,7 @@ class FlagAdmin(ReadOnly):
     list_display = ["pair", "probability", "status", "flagged_at", "release", "open_in_review"]
     list_filter = ["status", "older__product", "release"]
     list_select_related = ["older", "newer", "release"]
-    actions = ["confirm", "dismiss"]
+    actions = ["confirm", "dismiss", "relate", "skip", "merge"]
 
     @admin.display(description="Questions")
     def pair(self, flag: models.Flag) -> str:
@@ -40,15 +40,38 @@ class FlagAdmin(ReadOnly):
         """Confirm each, in the direction that its card proposes; merged where one may merge."""
 
         def decide(flag: models.Flag, by: User) -> None:
-            roots = (question.canonical or question for question in (flag.older, flag.newer))
-            _, canonical = merging.choose_direction(*roots)
-            review.confirm(flag=flag, canonical=canonical, by=by)
+            review.confirm(flag=flag, canonical=review.proposed(flag), by=by)
 
         self._each(request, chosen.select_related("older__canonical", "newer__canonical"), decide)
 
     @admin.action(description="Not a duplicate: dismiss", permissions=["review"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
         self._each(request, chosen, lambda flag, by: review.dismiss(flag=flag, by=by))
+
+    @admin.action(description="Related, not the same", permissions=["review"])
+    def relate(self, request: HttpRequest, chosen: Any) -> None:
+        self._each(
+            request, chosen, lambda flag, by: review.dismiss(flag=flag, by=by, is_related=True)
+        )
+
+    @admin.action(description="Skip", permissions=["review"])
+    def skip(self, request: HttpRequest, chosen: Any) -> None:
+        self._each(request, chosen, lambda flag, by: review.skip(flag=flag, by=by))
+
+    def has_merge_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("support.merge_question")
+
+    @admin.action(description="Merge what was confirmed", permissions=["merge"])
+    def merge(self, request: HttpRequest, chosen: Any) -> None:
+        """All or none, in the direction that the merge desk proposes."""
+        assert isinstance(request.user, User)
+        ids = list(chosen.values_list("pk", flat=True))
+        try:
+            edges = desk.merge_many(flag_ids=ids, by=request.user)
+        except (review.ReviewRefused, merging.MergeRefused) as error:
+            messages.error(request, str(error))
+            return
+        messages.success(request, f"{len(edges)} merged.")
 
     def _each(
         self, request: HttpRequest, chosen: Any, decide: Callable[[models.Flag, User], object]
@@ -69,6 +92,30 @@ class ReviewAdmin(ReadOnly):
     list_display = ["flag", "verdict", "by", "reviewed_at", "undone_at"]
     list_filter = ["verdict", ("by", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["flag", "by"]
+
+
+class MergeDeskAdmin(MergeAdmin):
+    """Merges, which the desk takes back: so that the pair is marked and its flags are closed."""
+
+    actions = ["take_back"]
+
+    def has_merge_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("support.merge_question")
+
+    @admin.action(description="Take back", permissions=["merge"])
+    def take_back(self, request: HttpRequest, chosen: Any) -> None:
+        """All or none."""
+        assert isinstance(request.user, User)
+        try:
+            undone = desk.unmerge_many(merges=list(chosen.in_force()), by=request.user)
+        except merging.MergeRefused as error:
+            messages.error(request, str(error))
+            return
+        messages.success(request, f"{len(undone)} taken back.")
+
+
+admin.site.unregister(Merge)
+admin.site.register(Merge, MergeDeskAdmin)
 
 
 @admin.register(models.Release)

@@ -1,16 +1,18 @@
-"""The merge desk: merges with the machine's evidence, taken back, disputed, or linked instead.
+"""The merge desk: merges with the machine's evidence, one or many, taken back, disputed, or linked
+instead.
 
 Locks: questions in id order, then flags; everywhere the same, so that nobody waits in a circle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from django.db.models import Q
 from django.utils import timezone
 
+from dedup import review
 from dedup.models import Flag, Release, Review
-from dedup.review import NotYours, ReviewRefused, across, close, pair_of
+from dedup.review import NotWaiting, NotYours, ReviewRefused, across, close, pair_of
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
@@ -21,6 +23,12 @@ class NotMerged(ReviewRefused):
     """The question is not merged into another, so there is nothing to dispute."""
 
     code = "not_merged"
+
+
+class NotLinked(ReviewRefused):
+    """The same people may read both questions, so they are merged, not linked."""
+
+    code = "not_linked"
 
 
 class NotReviewable(ReviewRefused):
@@ -87,6 +95,56 @@ def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
     return undone
 
 
+@merging.retried
+def merge_many(
+    *,
+    flag_ids: Collection[int],
+    by: User,
+    seen: Mapping[int, int] | None = None,
+    now: datetime | None = None,
+) -> list[Merge]:
+    """Merge pairs that wait for it, each in the direction that the list proposes, or none of them.
+
+    Pairs that an earlier one of them has brought together already need no merge of their own.
+    Raises review.NotWaiting, merging.MergeRefused.
+    """
+    pairs = Flag.objects.filter(pk__in=flag_ids)
+    ids = {pk for pair in pairs.values_list("older_id", "newer_id") for pk in pair}
+    merging.refuse_stale(merging.lock_threads(*ids), seen or {})
+    waiting = list(Flag.objects.to_merge().filter(pk__in=flag_ids))
+    if {flag.pk for flag in waiting} != set(flag_ids):
+        raise NotWaiting("Some of these pairs do not wait to be merged any more.")
+    edges = []
+    for flag in waiting:
+        ((_, duplicate, canonical),) = proposals([flag])  # as the merges before have left them
+        if duplicate.pk != canonical.pk:
+            edges.append(merge(duplicate=duplicate, canonical=canonical, by=by, now=now))
+    return edges
+
+
+@merging.retried
+def unmerge_many(
+    *, merges: Collection[Merge], by: User, now: datetime | None = None
+) -> list[Merge]:
+    """Take merges back, the last one first, or none of them. Raises merging.MergeRefused."""
+    merging.lock_threads(*{pk for edge in merges for pk in (edge.duplicate_id, edge.canonical_id)})
+    return [
+        unmerge(merge=edge, by=by, now=now)
+        for edge in sorted(merges, key=lambda edge: edge.pk, reverse=True)
+    ]
+
+
+def proposals(flags: Collection[Flag]) -> list[tuple[Flag, Question, Question]]:
+    """Each pair with the live question that would close and the one that would stay."""
+    ends = Question.objects.in_bulk({pk for flag in flags for pk in flag.question_ids})
+    roots = Question.objects.select_related("product").in_bulk({q.root_id for q in ends.values()})
+    pairs = [
+        (roots[ends[flag.older_id].root_id], roots[ends[flag.newer_id].root_id]) for flag in flags
+    ]
+    directed = merging.choose_directions(pairs)
+    return [(flag, *both) for flag, both in zip(flags, directed, strict=True)]
+
+
 def _forget(edge: Merge, *, now: datetime) -> None:
     """Open again what was decided with this merge; what was decided before it still stands."""
     led = Review.objects.standing().filter(merge=edge, verdict=Review.Verdict.CONFIRMED)
@@ -110,17 +168,31 @@ def dispute(*, question: Question, by: User, reason: str, now: datetime | None =
     edge = Merge.objects.in_force().filter(duplicate=question).select_related("canonical").first()
     if edge is None:
         raise NotMerged("This question is not merged into another.")
-    older, newer = sorted([question, edge.canonical], key=lambda q: q.order)
-    pair = Flag.objects.filter(pair_of(older.pk, newer.pk)).select_for_update()
-    flag = pair.first() or Flag(
-        older=older, newer=newer, probability=edge.probability or 0.0, release=_release(edge)
-    )
-    flag.older_hash, flag.newer_hash = text_of(older).hash, text_of(newer).hash
+    flag = _pair(question, edge.canonical, edge)
     flag.status, flag.decided_at = Flag.Status.OPEN, None
     flag.disputed_by, flag.disputed_at, flag.dispute = by, now, reason.strip()[:500]
     flag.save()
     audit.record("disputed", by=by, now=now, question=question, merge=edge.pk)
     return flag
+
+
+@merging.retried
+def link(*, one: Question, other: Question, by: User, now: datetime | None = None) -> Review | None:
+    """Say that two are the same although other people may read the one than the other.
+
+    Agents then see each beside the other; nothing is merged. None where somebody said so before.
+    Raises NotLinked where the same people may read both, NotReviewable.
+    """
+    threads = merging.lock_threads(one.pk, other.pk)
+    one, other = threads[one.pk], threads[other.pk]
+    if one.has_same_readers_as(other):
+        raise NotLinked("The same people may read both: they can be merged.")
+    flag = _pair(one, other)
+    if flag.pk and flag.status == Flag.Status.CONFIRMED:
+        return None
+    flag.status, flag.decided_at = Flag.Status.OPEN, None
+    flag.save()
+    return review.confirm(flag=flag, canonical=one, by=by, now=now)
 
 
 def linked(question: Question) -> list[Question]:
@@ -136,10 +208,24 @@ def linked(question: Question) -> list[Question]:
     return [o for o in others if o.pk in related or not o.has_same_readers_as(question)]
 
 
-def _release(edge: Merge) -> Release:
+def _pair(one: Question, other: Question, edge: Merge | None = None) -> Flag:
+    """The locked flag of a pair on its texts as they are now, or a new one that is not stored."""
+    older, newer = sorted([one, other], key=lambda question: question.order)
+    flag = Flag.objects.filter(pair_of(older.pk, newer.pk)).select_for_update(of=["self"]).first()
+    if flag is None:
+        probability = edge.probability if edge else None
+        flag = Flag(
+            older=older, newer=newer, probability=probability or 0.0, release=_release(edge)
+        )
+    flag.older_hash, flag.newer_hash = text_of(older).hash, text_of(newer).hash
+    return flag
+
+
+def _release(edge: Merge | None) -> Release:
     """The release that led to a merge, or else the one in service, or any that ever was."""
     known = Release.objects.order_by("-is_active", "-pk")
-    release = known.filter(name=edge.release).first() or known.first()
+    release = known.filter(name=edge.release).first() if edge else None
+    release = release or known.first()
     if release is None:
         raise NotReviewable("Nothing can be reviewed before there is a release.")
     return release

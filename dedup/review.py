@@ -3,8 +3,7 @@
 Locks: questions in id order, then the flag; everywhere the same, so that nobody waits in a circle.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from django.db.models import Q
@@ -18,7 +17,6 @@ from support.merging import Evidence
 from support.models import Merge, Question, User
 
 LONGEST_SNOOZE = timedelta(days=92)
-FEWEST_ALIKE = 10
 
 
 class ReviewRefused(Exception):
@@ -48,6 +46,12 @@ class WrongTime(ReviewRefused):
     """A time that lies behind, or too far ahead."""
 
     code = "wrong_time"
+
+
+class NotWaiting(ReviewRefused):
+    """The pair is not on the list of what waits to be merged."""
+
+    code = "not_waiting"
 
 
 class NotOfPair(ReviewRefused):
@@ -152,9 +156,7 @@ def ask_second_opinion(
 ) -> Review:
     """Leave a flag to somebody else, with a word on what is unclear. Raises FlagClosed."""
     now = now or timezone.now()
-    flag = _open(flag)
-    flag.unsure_by, flag.unsure_at, flag.unsure = by, now, note.strip()[:500]
-    return _pass_on(flag, Review.Verdict.UNSURE, by=by, now=now, note=flag.unsure)
+    return _leave_to_others(_open(flag), by=by, note=note, now=now)
 
 
 @merging.retried
@@ -171,6 +173,8 @@ def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
     flags = Flag.objects.filter(reviews__in=_together(review)).order_by("pk")
     locked = {flag.pk: flag for flag in flags.select_for_update(of=["self"])}
     for said in _together(review).order_by("-pk").select_for_update(of=["self"]):
+        if said.by_id != by.pk or not _is_newest(said, locked[said.flag_id]):
+            raise NotYours("Only the newest decision can be taken back, by who took it.")
         _take_back(said, locked[said.flag_id], by=by, now=now)
     return locked[review.flag_id]
 
@@ -190,9 +194,7 @@ def _concerned(reviews: ReviewQuerySet) -> set[int]:
 
 
 def _take_back(review: Review, flag: Flag, *, by: User, now: datetime) -> None:
-    newest = flag.reviews.standing().filter(verdict__in=_alike(review)).order_by("-pk").first()
-    if review.by_id != by.pk or newest is None or newest.pk != review.pk:
-        raise NotYours("Only the newest decision can be taken back, by who took it.")
+    """Undo what a decision did. Whose it was has been looked at."""
     if review.merge and review.verdict == Review.Verdict.CONFIRMED:
         merging.unmerge(merge=review.merge, by=by, now=now)
     elif review.merge:
@@ -209,27 +211,64 @@ def _take_back(review: Review, flag: Flag, *, by: User, now: datetime) -> None:
     audit.record("review_undone", by=by, now=now, flag=flag.pk, review=review.pk)
 
 
+def _is_newest(review: Review, flag: Flag) -> bool:
+    newest = flag.reviews.standing().filter(verdict__in=_alike(review)).order_by("-pk").first()
+    return newest is not None and newest.pk == review.pk
+
+
 def _alike(review: Review) -> tuple[str, ...]:
     """A decision can be taken back while it is the newest one, whoever passed it on since."""
     return Review.DECISIONS if review.verdict in Review.DECISIONS else (review.verdict,)
 
 
 @merging.retried
-def revise(
-    *, review: Review, verdict: str, by: User, canonical: Question | None = None,
+def overrule(
+    *,
+    review: Review,
+    verdict: str,
+    by: User,
+    canonical: Question | None = None,
+    seen: Mapping[int, int] | None = None,
     now: datetime | None = None,
-) -> Review:  # fmt: skip
-    """Decide otherwise: take one's own decision back and say another, in one transaction.
+) -> Review:
+    """Take a decision back, whoever took it, and say another, in one transaction.
 
     `canonical` stays where the other is "duplicate": by default, the one that a card proposes.
-    Raises what `undo`, `confirm` and `dismiss` raise.
+    Raises FlagClosed where the decision stands no longer or a newer one does, merging.NotAllowed
+    where it led to a merge that `by` may not take back, and what `confirm` and `dismiss` raise.
     """
-    flag = undo(review=review, by=by, now=now)
+    now = now or timezone.now()
+    merging.lock_threads(*_concerned(Review.objects.filter(pk=review.pk)))
+    flag = Flag.objects.select_for_update(of=["self"]).get(pk=review.flag_id)
+    if not _is_newest(review, flag):
+        raise FlagClosed(flag)
+    _take_back(review, flag, by=by, now=now)
     if verdict == Review.Verdict.CONFIRMED:
         stays = canonical or proposed(flag)
-        return confirm(flag=flag, canonical=stays, by=by, now=now)
+        return confirm(flag=flag, canonical=stays, by=by, seen=seen, now=now)
     is_related = verdict == Review.Verdict.RELATED
-    return dismiss(flag=flag, by=by, is_related=is_related, now=now)
+    return dismiss(flag=flag, by=by, is_related=is_related, seen=seen, now=now)
+
+
+@merging.retried
+def send_back(*, flag: Flag, by: User, note: str, now: datetime | None = None) -> Review:
+    """Open a confirmed pair again that waits to be merged: somebody else is to look, with a word.
+
+    Raises NotWaiting where it is merged or not confirmed any more, merging.NotAllowed where `by`
+    could not merge it either.
+    """
+    now = now or timezone.now()
+    threads = merging.lock_threads(flag.older_id, flag.newer_id)
+    flag = Flag.objects.select_for_update(of=["self"]).select_related("release").get(pk=flag.pk)
+    one, other = (threads[threads[pk].root_id] for pk in flag.question_ids)
+    if flag.status != Flag.Status.CONFIRMED or one.pk == other.pk:
+        raise NotWaiting("This pair does not wait to be merged any more.")
+    if not merging.may_merge(by, one, other):
+        raise merging.NotAllowed("Only who may merge a pair can send it back.")
+    flag.reviews.standing().filter(verdict=Review.Verdict.CONFIRMED).update(undone_at=now)
+    flag.status, flag.decided_at = Flag.Status.OPEN, None
+    audit.record("sent_back", by=by, now=now, flag=flag.pk)
+    return _leave_to_others(flag, by=by, note=note, now=now)
 
 
 def proposed(flag: Flag) -> Question:
@@ -240,11 +279,21 @@ def proposed(flag: Flag) -> Question:
 
 def disputed_edge(flag: Flag) -> Merge | None:
     """The merge in force that a disputed flag is about."""
-    if flag.disputed_at is None:
-        return None
-    pair = _edge(flag.older_id, flag.newer_id)
-    edges = Merge.objects.in_force().select_related("duplicate", "canonical")
-    return edges.filter(pair).first()
+    found = disputed_edges([flag]) if flag.disputed_at else []
+    return found[0][1] if found else None
+
+
+def disputed_edges(flags: Iterable[Flag]) -> list[tuple[Flag, Merge]]:
+    """Disputed flags, each with the merge in force that it is about."""
+    rows = list(flags)
+    ids = {pk for flag in rows for pk in flag.question_ids}
+    edges = Merge.objects.in_force().filter(duplicate__in=ids, canonical__in=ids)
+    known = {
+        frozenset((edge.duplicate_id, edge.canonical_id)): edge
+        for edge in edges.select_related("duplicate", "canonical")
+    }
+    pairs = ((flag, known.get(frozenset(flag.question_ids))) for flag in rows)
+    return [(flag, edge) for flag, edge in pairs if edge]
 
 
 def is_marked(one: Question, other: Question) -> bool:
@@ -252,41 +301,6 @@ def is_marked(one: Question, other: Question) -> bool:
     parted = (Flag.Status.DISMISSED, Flag.Status.RELATED)
     marks = Flag.objects.filter(across(one, other), status__in=parted)
     return marks.exists() or flagging.was_parted(one.pk, other.pk)
-
-
-@dataclass(frozen=True)
-class LikeIt:
-    """What people decided on the newest pairs of about the same probability."""
-
-    confirmed: int
-    decided: int
-
-
-def like_it(flag: Flag, count: int = 50) -> LikeIt | None:
-    """The last `count` decisions on pairs whose odds are about the same; None before ten of
-    them, or where the release does not know the languages."""
-    if flag.unevaluated_languages:
-        return None
-    low, high = about(flag.probability)
-    near = Review.objects.standing().filter(
-        verdict__in=Review.DECISIONS, release=flag.release.name, probability__range=(low, high)
-    )
-    verdicts = list(near.order_by("-pk").values_list("verdict", flat=True)[:count])
-    if len(verdicts) < FEWEST_ALIKE:
-        return None
-    return LikeIt(verdicts.count(Review.Verdict.CONFIRMED), len(verdicts))
-
-
-def about(probability: float) -> tuple[float, float]:
-    """Probabilities whose odds are at most half as much higher or lower."""
-    odds = probability / max(1 - probability, 1e-9)
-    return tuple(o / (1 + o) for o in (odds / 1.5, odds * 1.5))  # type: ignore[return-value]
-
-
-def earlier(flag: Flag) -> list[Review]:
-    """What people said of a pair before and did not take back, newest first."""
-    said = flag.reviews.standing().filter(verdict__in=Review.DECISIONS)
-    return list(said.select_related("by").order_by("-pk"))
 
 
 def across(one: Question, other: Question) -> Q:
@@ -298,10 +312,6 @@ def across(one: Question, other: Question) -> Q:
 
 def pair_of(one: int, other: int) -> Q:
     return Q(older=one, newer=other) | Q(older=other, newer=one)
-
-
-def _edge(one: int, other: int) -> Q:
-    return Q(duplicate=one, canonical=other) | Q(duplicate=other, canonical=one)
 
 
 def _open(flag: Flag) -> Flag:
@@ -334,6 +344,11 @@ def close(flag: Flag, status: str, *, now: datetime) -> None:
     flag.unsure_by, flag.unsure_at, flag.unsure = None, None, ""
     flag.older_hash, flag.newer_hash = text_of(flag.older).hash, text_of(flag.newer).hash
     flag.save()
+
+
+def _leave_to_others(flag: Flag, *, by: User, note: str, now: datetime) -> Review:
+    flag.unsure_by, flag.unsure_at, flag.unsure = by, now, note.strip()[:500]
+    return _pass_on(flag, Review.Verdict.UNSURE, by=by, now=now, note=flag.unsure)
 
 
 def _pass_on(flag: Flag, verdict: str, *, by: User, now: datetime, note: str = "") -> Review:

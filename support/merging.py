@@ -7,8 +7,8 @@ Whoever changes threads locks all their questions in id order first, and looks a
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -18,7 +18,7 @@ from django.db.models import Case, Q, Value, When
 from django.utils import timezone
 
 from support import audit, notifications
-from support.models import Answer, Merge, Question, Subscription, User, Vote
+from support.models import Merge, Question, User
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -146,12 +146,24 @@ def _lock(question_ids: Iterable[int]) -> dict[int, Question]:
 
 def choose_direction(one: Question, other: Question) -> tuple[Question, Question]:
     """Return (duplicate, canonical): the answered one stays, or else the older."""
+    return choose_directions([(one, other)])[0]
+
+
+def choose_directions(
+    pairs: Sequence[tuple[Question, Question]],
+) -> list[tuple[Question, Question]]:
+    """`choose_direction` for many pairs, with one look at their answers."""
+    ids = {question.pk for pair in pairs for question in pair}
     answered = set(
-        Question.objects.filter(pk__in=[one.pk, other.pk])
+        Question.objects.filter(pk__in=ids)
         .with_answered()
         .filter(answered=True)  # type: ignore[misc]
         .values_list("pk", flat=True)
     )
+    return [_direct(one, other, answered) for one, other in pairs]
+
+
+def _direct(one: Question, other: Question, answered: set[int]) -> tuple[Question, Question]:
     newer, older = sorted([one, other], key=lambda q: q.order, reverse=True)
     if newer.pk in answered and older.pk not in answered:
         return older, newer
@@ -299,55 +311,16 @@ def broken_pointers() -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What a merge would do, before anybody does it."""
-
-    duplicate: Question
-    canonical: Question
-    closes: list[Question]  # the duplicate and what was merged into it before
-    answers: int  # in the thread that would result
-    votes: int  # people, each once
-    followers: int
-    mailed: list[User]
-    refusal: str = ""  # why it cannot be done; empty where it can
-    code: str = ""
-    versions: dict[int, int] = field(default_factory=dict)
-
-
-def preview(*, duplicate: Question, canonical: Question, by: User) -> Preview:
-    """Say what merging would do, for a page that asks first. Writes and locks nothing."""
-    refusal, code = "", ""
-    try:
-        _require_right(by, duplicate, canonical)
-        _refuse_impossible(duplicate, canonical)
-    except MergeRefused as error:
-        refusal, code = str(error), error.code
-    members = Question.objects.of_threads(duplicate.pk, canonical.pk)
-    closes = Question.objects.of_threads(duplicate.pk).order_by("asked_at")
-    return Preview(
-        duplicate=duplicate,
-        canonical=canonical,
-        closes=list(closes),
-        answers=Answer.objects.filter(question__in=members).count(),
-        votes=Vote.objects.filter(question__in=members).values("by").distinct().count(),
-        followers=(
-            Subscription.objects.filter(question__in=members)
-            .values("subscriber")
-            .distinct()
-            .count()
-        ),
-        mailed=notifications.told_of_merge(duplicate, canonical, by=by),
-        refusal=refusal,
-        code=code,
-        versions={duplicate.pk: duplicate.version, canonical.pk: canonical.version},
-    )
-
-
 def may_merge(by: User, duplicate: Question, canonical: Question) -> bool:
     """Whether `by` has the right on both sides: for all that would close, and for what stays."""
     closing = Question.objects.of_threads(duplicate.pk).values_list("product_id", flat=True)
     return by.may_merge(canonical.product_id, *closing)
+
+
+def refuse(duplicate: Question, canonical: Question, *, by: User) -> None:
+    """Raise why these two, as they stand now, cannot be merged by this person, if so."""
+    _refuse_impossible(duplicate, canonical)
+    _require_right(by, duplicate, canonical)
 
 
 def _require_right(by: User, duplicate: Question, canonical: Question) -> None:

@@ -18,6 +18,7 @@ from support.models import (
     User,
     Vote,
 )
+from support.models.question import QuestionQuerySet
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ def read(question: Question, reader: User | AnonymousUser) -> Thread:
     A duplicate whose canonical the reader may not see is read like a live one. Raises
     Question.DoesNotExist where the reader may not see the question.
     """
-    members = list(
-        Question.objects.visible_to(reader)
-        .of_threads(question.pk)
-        .select_related("asked_by", "product")
-        .order_by("asked_at", "pk")
-    )
+    return _whole(question, Question.objects.visible_to(reader).of_threads(question.pk), reader)
+
+
+def together(canonical: Question, duplicate: Question, reader: User) -> Thread:
+    """The thread as `reader` would see it if `duplicate` were merged into `canonical`."""
+    both = Question.objects.visible_to(reader).of_threads(canonical.pk, duplicate.pk)
+    return _whole(canonical, both, reader)
+
+
+def _whole(question: Question, of_thread: QuestionQuerySet, reader: User | AnonymousUser) -> Thread:
+    members = list(of_thread.select_related("asked_by", "product").order_by("asked_at", "pk"))
     shown = next((member for member in members if member.pk == question.pk), None)
     if shown is None:
         raise Question.DoesNotExist(question.pk)

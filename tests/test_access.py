@@ -9,6 +9,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver, reverse
 
+from dedup import review
 from dedup.models import Flag, Review, SavedView
 from support import merging
 from support.models import (
@@ -120,9 +121,9 @@ EXPECTED = {
         "GET": each(["view", "missing"], NEVER),
         "POST": agents({"view": "302 404", "missing": "404 404"}),
     },
-    "review_revise": {
-        "GET": each(["review", "missing"], NEVER),
-        "POST": agents({"review": "302 404", "missing": "404 404"}),
+    "review_overrule": {
+        "GET": each(["decided", "missing"], NEVER),
+        "POST": agents({"decided": "302 302", "missing": "404 404"}),
     },
     "review_card": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -139,6 +140,16 @@ EXPECTED = {
     "review_undo": {
         "GET": each(["review", "missing"], NEVER),
         "POST": agents({"review": "302 404", "missing": "404 404"}),
+    },
+    "merge_many": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "unmerge_many": {"GET": {"": NEVER}, "POST": agents({"": "302= 302="})},
+    "send_back": {
+        "GET": each(["waiting", "missing"], NEVER),
+        "POST": agents({"waiting": "302= 302", "missing": "404 404"}),
+    },
+    "link": {
+        "GET": each(["open", "secret", "missing"], NEVER),
+        "POST": agents({"open": "302= 302=", "secret": "302 302", "missing": "404 404"}),
     },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
@@ -265,6 +276,9 @@ def world(customer, agent, admin):
         verdict="skipped", by=agent, probability=0.9, release="r"
     )
     rows["release"] = rows["open"].release
+    rows["decided"] = review.dismiss(flag=FlagFactory(), by=agent)
+    rows["waiting"] = FlagFactory()
+    review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)
     rows["view"] = SavedView.objects.create(name="Mine", query="band=likely", owner=agent)
     answers = {name: AnswerFactory(question=rows[name]) for name in READ if name in rows}
     rows["merge"] = merging.merge(duplicate=rows["merged"], canonical=public, by=admin)
@@ -297,7 +311,7 @@ def address(world, route, row):
         return reverse(route, args=[world.answers[row].pk if found else MISSING])
     if route == "accept":
         return reverse(route, args=[pk, world.answers[row].pk if found else MISSING])
-    if route == "merge":
+    if route in {"merge", "link"}:
         pair = (found.newer_id, found.older_id) if found else (MISSING, MISSING + 1)
         return reverse(route, args=pair)
     return reverse(route, args=[pk])
@@ -320,7 +334,9 @@ def body(world, route, row):
         "follow": {"on": "1"},
         "dispute": {"reason": "Mine is red."},
         "review_decide": {"verdict": "dismissed"},
-        "review_revise": {"verdict": "dismissed"},
+        "review_overrule": {"verdict": "related"},
+        "merge_many": {"flag": world.rows["waiting"].pk, "apply": "1"},
+        "send_back": {"note": "Another lamp."},
         "review_view_save": {"name": "Likely ones", "band": "likely"},
         "review_many": {"flag": world.rows["open"].pk, "verdict": "related", "apply": "1"},
         "merge": versions,

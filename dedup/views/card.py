@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import differences, queue, review
+from dedup import differences, precedent, queue, review
 from dedup.models import Flag, Review
 from dedup.views.request import (
     DESK,
@@ -136,6 +136,8 @@ def _context(request: HtmxRequest, flag: Flag, wanted: queue.Filter) -> dict[str
     is_mine = is_open and queue.claim(flag=flag, by=request.user)
     one, other = (q.canonical or q for q in (older, newer))
     canonical = merging.choose_direction(one, other)[1]
+    said = list(flag.reviews.select_related("by").order_by("-pk"))
+    decided = (one for one in said if one.undone_at is None and one.verdict in Review.DECISIONS)
     names = Product.objects.values_list("name", flat=True)
     return {
         "flag": flag,
@@ -148,12 +150,14 @@ def _context(request: HtmxRequest, flag: Flag, wanted: queue.Filter) -> dict[str
         "is_mine": is_mine,
         "is_blind": is_open and flag.lane == Flag.Lane.SAMPLED,
         "has_direction": one.pk != other.pk,  # else they are merged, and that is disputed
-        "reviews": flag.reviews.select_related("by").order_by("-pk"),
+        "reviews": said,
+        "decision": None if is_open else next(decided, None),
+        "verdicts": Review.DECISIONS,
         "same_readers": one.has_same_readers_as(other),
         "merges_at_once": merging.may_merge(request.user, one, other),
         "is_marked": is_open and one.pk != other.pk and review.is_marked(one, other),
         "differences": differences.differences(_whole(newer), _whole(older), products=names),
-        "like_it": review.like_it(flag),
+        "like_it": precedent.like_it(flag),
         "candidates": _candidates(flag),
         "passing": [(Review.Verdict.SNOOZED, "snooze"), (Review.Verdict.UNSURE, "unsure")],
         "next": f"{reverse('review_next')}?{urlencode([*wanted.parts, ('held', flag.pk)])}",

@@ -1,4 +1,4 @@
-"""What admins merge, and take back."""
+"""What admins merge, link, send back, and take back."""
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -6,41 +6,97 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dedup import desk, review
 from dedup.models import Flag
-from dedup.views.request import reviewers_only, seen_versions
-from support import merging
+from dedup.views.request import all_seen_versions, numbers, reviewers_only, seen_versions
+from support import merging, previewing
 from support.http import HtmxRequest
 from support.models import Merge, Question
+
+PAGE = 20  # pairs
 
 
 @require_GET
 @reviewers_only
 def to_merge(request: HtmxRequest) -> HttpResponse:
     """What agents said of pairs, waiting for somebody who may merge or take a merge back."""
-    page = Paginator(Flag.objects.to_merge(), 20).get_page(request.GET.get("page"))
-    rows = [(flag, *_direction(flag)) for flag in page]
-    wrong = [(flag, review.disputed_edge(flag)) for flag in Flag.objects.to_unmerge()[:20]]
-    return render(request, "dedup/to_merge.html", {"page": page, "rows": rows, "to_unmerge": wrong})
+    page = Paginator(Flag.objects.to_merge(), PAGE).get_page(request.GET.get("page"))
+    edges = review.disputed_edges(Flag.objects.to_unmerge()[:PAGE])
+    context = {"page": page, "rows": desk.proposals(list(page)), "to_unmerge": edges}
+    return render(request, "dedup/to_merge.html", context)
 
 
-def _direction(flag: Flag) -> tuple[Question, Question]:
-    one, other = (
-        Question.objects.select_related("product").get(pk=question.root_id)
-        for question in (flag.older, flag.newer)
-    )
-    return merging.choose_direction(one, other)
+@require_POST
+@reviewers_only
+def merge_many(request: HtmxRequest) -> HttpResponse:
+    """Say first what merging many pairs would do; then do it, all or none."""
+    chosen, conflict, status = numbers(request.POST.getlist("flag")), "", 200
+    if not chosen:
+        messages.error(request, _("Choose pairs to merge."))
+        return redirect("to_merge")
+    if "apply" in request.POST:
+        try:
+            edges = desk.merge_many(
+                flag_ids=chosen, by=request.user, seen=all_seen_versions(request)
+            )
+        except merging.NotAllowed as error:
+            conflict, status = str(error), 403
+        except (review.ReviewRefused, merging.MergeRefused) as error:
+            conflict, status = str(error), 409
+        else:
+            said = _("%(count)s merged.") % {"count": len(edges)}
+            request.session["merged_together"] = [edge.pk for edge in edges]
+            messages.success(request, said, extra_tags="unmerge-many")
+            return redirect("to_merge")
+    waiting = Flag.objects.to_merge().filter(pk__in=chosen)
+    previews = [
+        (flag, previewing.merge(duplicate=duplicate, canonical=canonical, by=request.user))
+        for flag, duplicate, canonical in desk.proposals(list(waiting))
+    ]
+    context = {
+        "previews": previews,
+        "versions": {pk: seen for _flag, one in previews for pk, seen in one.versions.items()},
+        "conflict": conflict,
+    }
+    return render(request, "dedup/merge_many.html", context, status=status)
+
+
+@require_POST
+@reviewers_only
+def unmerge_many(request: HtmxRequest) -> HttpResponse:
+    """Take back what this person merged in one go just now."""
+    edges = Merge.objects.filter(pk__in=request.session.pop("merged_together", []))
+    if not edges:
+        messages.error(request, _("Nothing was merged in one go just now."))
+        return redirect("to_merge")
+    try:
+        undone = desk.unmerge_many(merges=list(edges), by=request.user)
+        messages.success(request, _("%(count)s taken back.") % {"count": len(undone)})
+    except merging.MergeRefused as error:
+        messages.error(request, str(error))
+    return redirect("to_merge")
+
+
+@require_POST
+@reviewers_only
+def send_back(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Have a confirmed pair looked at again, with a word on why."""
+    flag = get_object_or_404(Flag, pk=pk)
+    try:
+        review.send_back(flag=flag, by=request.user, note=request.POST.get("note", ""))
+        messages.success(request, _("Sent back: somebody else looks at it again."))
+    except (review.ReviewRefused, merging.MergeRefused) as error:
+        messages.error(request, str(error))
+    return redirect("to_merge")
 
 
 @require_http_methods(["GET", "POST"])
 @reviewers_only
 def merge(request: HtmxRequest, duplicate_pk: int, canonical_pk: int) -> HttpResponse:
     """Say first what a merge would do; then do it, unless something changed meanwhile (409)."""
-    everything = Question.objects.visible_to(request.user).select_related("product", "asked_by")
-    duplicate = get_object_or_404(everything, pk=duplicate_pk)
-    canonical = get_object_or_404(everything, pk=canonical_pk)
+    duplicate, canonical = _both(request, duplicate_pk, canonical_pk)
     conflict = ""
     if request.method == "POST":
         never_seen = {duplicate.pk: 0, canonical.pk: 0}
@@ -59,12 +115,31 @@ def merge(request: HtmxRequest, duplicate_pk: int, canonical_pk: int) -> HttpRes
         duplicate.refresh_from_db()
         canonical.refresh_from_db()
     context = {
-        "preview": merging.preview(duplicate=duplicate, canonical=canonical, by=request.user),
+        "preview": previewing.merge(duplicate=duplicate, canonical=canonical, by=request.user),
         "is_marked": review.is_marked(duplicate, canonical),
         "conflict": conflict,
         "swap": reverse("merge", args=[canonical_pk, duplicate_pk]),
     }
     return render(request, "dedup/merge.html", context, status=status if conflict else 200)
+
+
+def _both(request: HtmxRequest, *pks: int) -> tuple[Question, Question]:
+    readable = Question.objects.visible_to(request.user).select_related("product", "asked_by")
+    one, other = (get_object_or_404(readable, pk=pk) for pk in pks)
+    return one, other
+
+
+@require_POST
+@reviewers_only
+def link(request: HtmxRequest, duplicate_pk: int, canonical_pk: int) -> HttpResponse:
+    """Show two that other people may read beside each other, for agents, instead of merging."""
+    one, other = _both(request, duplicate_pk, canonical_pk)
+    try:
+        desk.link(one=one, other=other, by=request.user)
+        messages.success(request, _("Linked, for agents only."))
+    except review.ReviewRefused as error:
+        messages.error(request, str(error))
+    return redirect(other)
 
 
 @require_http_methods(["GET", "POST"])
@@ -80,8 +155,6 @@ def unmerge(request: HtmxRequest, pk: int) -> HttpResponse:
             return redirect(edge.duplicate)
         except merging.MergeRefused as error:
             messages.error(request, str(error))
-    back = Question.objects.filter(pk__in=merging.subtree(edge.duplicate_id)).order_by("asked_at")
-    may = request.user.may_merge(edge.duplicate.product_id, edge.canonical.product_id)
-    context = {"edge": edge, "back": back, "may": may}
+    context = {"preview": previewing.unmerge(edge=edge, by=request.user), "edge": edge}
     status = 403 if request.method == "POST" else 200
     return render(request, "dedup/unmerge.html", context, status=status)

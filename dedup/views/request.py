@@ -36,6 +36,12 @@ def seen_versions(request: HtmxRequest, *question_ids: int) -> dict[int, int]:
     return {pk: whole_number(version) for pk, version in given.items()}
 
 
+def all_seen_versions(request: HtmxRequest) -> dict[int, int]:
+    """The versions of all questions that stood in a preview."""
+    named = [name.removeprefix("version-") for name in request.POST if name.startswith("version-")]
+    return {pk: whole_number(request.POST[f"version-{pk}"]) for pk in numbers(named)}
+
+
 def snooze_time(text: str) -> tuple[datetime, int | None]:
     """Until when to snooze, and after how many more flags it ends earlier; a day by default."""
     now = timezone.now()

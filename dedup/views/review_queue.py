@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from dedup import bulk, queue, review
 from dedup.models import Flag, Review, SavedView
-from dedup.views.request import numbers, queue_url, reviewers_only
+from dedup.views.request import all_seen_versions, numbers, queue_url, reviewers_only, whole_number
 from support import merging
 from support.http import HtmxRequest
 from support.models import OutboxEntry, Product, Question
@@ -86,19 +86,25 @@ def drop_view(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @reviewers_only
-def revise(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Change one of one's own last decisions."""
-    said = get_object_or_404(Review.objects.filter(by=request.user), pk=pk)
+def overrule(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Decide otherwise than oneself, or somebody else, did; from a card (it names what is to stay)
+    or from the list of what one decided last."""
+    said = get_object_or_404(Review, pk=pk)
+    chosen = Question.objects.filter(pk=whole_number(request.POST.get("canonical"))).first()
     verdict = request.POST.get("verdict", "")
     if verdict not in Review.DECISIONS:
         messages.error(request, _("Please choose a decision."))
         return redirect("review_queue")
     try:
-        changed = review.revise(review=said, verdict=verdict, by=request.user)
-        messages.success(request, f"{changed.get_verdict_display()}.")
+        changed = review.overrule(
+            review=said, verdict=verdict, by=request.user,
+            canonical=chosen, seen=all_seen_versions(request),
+        )  # fmt: skip
     except (review.ReviewRefused, merging.MergeRefused) as error:
         messages.error(request, str(error))
-    return redirect("review_queue")
+        return redirect("review_card", said.flag_id)
+    messages.info(request, f"{changed.get_verdict_display()}.", extra_tags=f"undo-{changed.pk}")
+    return redirect("review_next" if chosen else "review_queue")
 
 
 @require_POST
@@ -114,7 +120,7 @@ def decide_many(request: HtmxRequest) -> HttpResponse:
     if "apply" in request.POST:
         try:
             reviews = bulk.apply(
-                flag_ids=chosen, verdict=verdict, by=request.user, seen=_seen(request)
+                flag_ids=chosen, verdict=verdict, by=request.user, seen=all_seen_versions(request)
             )
         except (review.ReviewRefused, merging.MergeRefused) as error:
             conflict = str(error)
@@ -128,9 +134,3 @@ def decide_many(request: HtmxRequest) -> HttpResponse:
         "conflict": conflict,
     }
     return render(request, "dedup/bulk.html", context, status=409 if conflict else 200)
-
-
-def _seen(request: HtmxRequest) -> dict[int, int]:
-    """The versions of the questions that stood in the preview."""
-    named = [name.removeprefix("version-") for name in request.POST if name.startswith("version-")]
-    return {pk: next(iter(numbers([request.POST[f"version-{pk}"]])), 0) for pk in numbers(named)}

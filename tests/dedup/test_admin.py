@@ -10,6 +10,7 @@ from support.models import Merge, Question
 from tests.factories import AnswerFactory, FlagFactory, QuestionFactory, ReleaseFactory
 
 pytestmark = pytest.mark.django_db
+MERGES = reverse("admin:support_merge_changelist")
 FLAGS, RELEASES = (reverse(f"admin:dedup_{name}_changelist") for name in ("flag", "release"))
 
 
@@ -85,6 +86,36 @@ def test_dismissing_marks_the_pair_and_merges_nothing(client, admin):
     assert not Merge.objects.exists()
 
 
+def test_relating_and_skipping_go_through_the_same_functions(client):
+    related, skipped = FlagFactory(), FlagFactory()
+
+    act(client, FLAGS, "relate", related)
+    act(client, FLAGS, "skip", skipped)
+
+    assert [review.verdict for review in Review.objects.order_by("pk")] == ["related", "skipped"]
+    assert Flag.objects.get(pk=skipped.pk).status == Flag.Status.OPEN
+
+
+def test_what_agents_confirmed_is_merged_and_taken_back(client, agent):
+    flags = FlagFactory.create_batch(2)
+    for flag in flags:
+        review.confirm(flag=flag, canonical=flag.older, by=agent)
+
+    act(client, FLAGS, "merge", *flags)
+    assert {edge.duplicate for edge in Merge.objects.in_force()} == {f.newer for f in flags}
+
+    act(client, MERGES, "take_back", *Merge.objects.all())
+    assert not Merge.objects.in_force().exists()
+    assert set(Flag.objects.to_merge()) == set(flags)
+
+
+def test_what_does_not_wait_is_not_merged(client):
+    page = act(client, FLAGS, "merge", FlagFactory()).content.decode()
+
+    assert "do not wait to be merged" in page
+    assert not Merge.objects.exists()
+
+
 def test_one_that_was_decided_meanwhile_does_not_stop_the_others(client, agent):
     early, late = FlagFactory(), FlagFactory()
     review.dismiss(flag=early, by=agent)
@@ -135,7 +166,7 @@ def test_two_releases_are_not_put_into_service_at_once(client):
     assert not Release.objects.filter(is_active=True).exists()
 
 
-@pytest.mark.parametrize("action", ["confirm", "dismiss"])
+@pytest.mark.parametrize("action", ["confirm", "dismiss", "relate", "skip"])
 def test_an_action_without_its_right_does_nothing(client, admin, action):
     for group in admin.groups.all():
         group.permissions.remove(Permission.objects.get(codename="review_flag"))

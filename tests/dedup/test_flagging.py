@@ -133,7 +133,7 @@ def test_a_dismissed_pair_is_asked_again_only_when_one_of_its_texts_changed(
     check(*pair, release=release)
 
     assert status_of(pair) == Flag.Status.OPEN
-    assert review.earlier(Flag.objects.get()) == [said]
+    assert list(Flag.objects.get().reviews.standing()) == [said]
 
 
 def test_a_confirmed_pair_is_never_asked_again(pair, release, agent):

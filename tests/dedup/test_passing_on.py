@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import desk, feedback, queue, review
+from dedup import bulk, desk, feedback, precedent, queue, review
 from dedup.models import Flag, Review, SavedView
 from support import merging
 from support.models import Merge
@@ -80,7 +80,7 @@ def test_a_decision_can_be_taken_back_although_somebody_skipped_the_pair_before(
 )
 def test_a_decision_is_changed_in_one_go(flag, admin, verdict, merges):
     first = review.confirm(flag=flag, canonical=flag.older, by=admin)
-    changed = review.revise(review=first, verdict=verdict, by=admin)
+    changed = review.overrule(review=first, verdict=verdict, by=admin)
 
     flag.refresh_from_db()
     assert (flag.status, changed.verdict) == (verdict, verdict)
@@ -88,11 +88,42 @@ def test_a_decision_is_changed_in_one_go(flag, admin, verdict, merges):
     assert Merge.objects.in_force().count() == merges
 
 
-def test_somebody_elses_decision_cannot_be_changed(flag, agent, admin):
+def test_somebody_elses_decision_is_overruled_and_stays_in_the_history(flag, agent, admin):
     said = review.dismiss(flag=flag, by=admin)
 
-    with pytest.raises(review.NotYours):
-        review.revise(review=said, verdict="confirmed", by=agent)
+    mine = review.overrule(review=said, verdict="related", by=agent)
+
+    flag.refresh_from_db()
+    assert flag.status == "related"
+    assert list(flag.reviews.standing()) == [mine]
+    assert set(flag.reviews.all()) == {said, mine}
+
+
+def test_what_was_overruled_once_is_not_overruled_by_a_page_that_shows_the_old(flag, agent, admin):
+    said = review.dismiss(flag=flag, by=admin)
+    review.overrule(review=said, verdict="related", by=agent)
+
+    with pytest.raises(review.FlagClosed):
+        review.overrule(review=said, verdict="confirmed", by=admin)
+
+
+def test_who_may_not_unmerge_cannot_overrule_what_was_merged(flag, agent, admin):
+    said = review.confirm(flag=flag, canonical=flag.older, by=admin)
+
+    with pytest.raises(merging.NotAllowed):
+        review.overrule(review=said, verdict="dismissed", by=agent)
+
+    assert list(flag.reviews.standing()) == [said]
+    assert Merge.objects.in_force().count() == 1
+
+
+def test_one_of_many_decided_together_is_overruled_alone(agent):
+    flags = [FlagFactory(), FlagFactory()]
+    said = bulk.apply(flag_ids=[f.pk for f in flags], verdict="dismissed", by=agent)
+
+    mine = review.overrule(review=said[0], verdict="related", by=agent)
+
+    assert set(Review.objects.standing()) == {said[1], mine}
 
 
 def test_the_card_says_what_became_of_others_like_it(agent):
@@ -105,9 +136,9 @@ def test_the_card_says_what_became_of_others_like_it(agent):
             review.dismiss(flag=pair, by=agent)
     FlagFactory(release=release, probability=0.2)
 
-    like_it = review.like_it(FlagFactory(release=release, probability=0.62))
+    like_it = precedent.like_it(FlagFactory(release=release, probability=0.62))
     assert (like_it.confirmed, like_it.decided) == (9, 12)
-    assert review.like_it(FlagFactory(release=release, probability=0.2)) is None
+    assert precedent.like_it(FlagFactory(release=release, probability=0.2)) is None
 
 
 def test_nothing_is_said_of_languages_that_the_release_does_not_know(agent):
@@ -116,7 +147,7 @@ def test_nothing_is_said_of_languages_that_the_release_does_not_know(agent):
         review.dismiss(flag=FlagFactory(release=release, probability=0.6), by=agent)
     foreign = FlagFactory(release=release, probability=0.6, newer=QuestionFactory(language="de"))
 
-    assert review.like_it(foreign) is None
+    assert precedent.like_it(foreign) is None
 
 
 class TestOnThePage:
@@ -184,6 +215,6 @@ class TestOnThePage:
     def test_a_decision_is_changed_from_the_list_of_the_last_ten(self, client, agent, flag):
         said = review.dismiss(flag=flag, by=agent)
         client.force_login(agent)
-        client.post(reverse("review_revise", args=[said.pk]), {"verdict": "related"})
+        client.post(reverse("review_overrule", args=[said.pk]), {"verdict": "related"})
 
         assert Review.objects.standing().get().verdict == "related"

@@ -1,13 +1,12 @@
 import pytest
 from django.db import IntegrityError, transaction
 
-from support import merging, thread
-from support.models import Merge, Notification, Question
+from support import merging
+from support.models import Merge, Question
 from tests.factories import (
     AnswerFactory,
     ProductFactory,
     QuestionFactory,
-    SubscriptionFactory,
 )
 
 pytestmark = pytest.mark.django_db
@@ -157,22 +156,6 @@ def test_agents_do_not_merge_without_a_grant_on_both_sides(pair, agent):
         merging.merge(duplicate=elsewhere, canonical=canonical, by=agent)
 
 
-def test_a_preview_says_what_a_merge_then_does(pair, admin):
-    canonical, duplicate = pair
-    AnswerFactory(question=duplicate)
-    SubscriptionFactory(question=canonical)
-    preview = merging.preview(duplicate=duplicate, canonical=canonical, by=admin)
-
-    merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
-
-    read = thread.read(canonical, admin)
-    assert preview.answers == len(read.answers)
-    assert preview.followers == read.followers
-    assert {person.pk for person in preview.mailed} == set(
-        Notification.objects.values_list("recipient", flat=True)
-    )
-
-
 def test_a_merge_needs_the_right_for_all_that_it_closes(pair, agent, admin):
     canonical, duplicate = pair
     below = QuestionFactory(product=ProductFactory(slug="kettle"))
@@ -279,16 +262,6 @@ def test_a_thread_that_never_stands_still_is_busy(pair, monkeypatch):
 
     with pytest.raises(merging.ThreadsMoved):
         merging.lock_threads(pair[0].pk)
-
-
-@pytest.mark.parametrize(("audience", "code"), [("public", ""), ("private", "audience_differs")])
-def test_a_preview_says_why_it_cannot_be_done(audience, code, admin):
-    canonical, duplicate = QuestionFactory(), QuestionFactory(audience=audience)
-
-    preview = merging.preview(duplicate=duplicate, canonical=canonical, by=admin)
-
-    assert preview.code == code
-    assert bool(preview.refusal) == bool(code)
 
 
 def test_broken_pointers_are_seen(pair, admin):
