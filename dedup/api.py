@@ -1,9 +1,11 @@
 """API: similar questions, flags and reviews, merges, releases."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.core.validators import MaxLengthValidator
 from django.db.models import prefetch_related_objects
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
@@ -26,7 +28,7 @@ from support.api import (
     title_field,
 )
 from support.api_schema import SAVES_NOTHING
-from support.models import Merge, Product, Question
+from support.models import Merge, Product, Question, User
 from support.models.validators import LARGEST_BODY
 
 
@@ -84,6 +86,19 @@ class SimilarView(APIView):
         return Response(SimilarResponse(found, context={"request": request}).data)
 
 
+def of_questions(versions: dict[str, int]) -> None:
+    """Raise ValidationError where a key is no question's id."""
+    if not all(is_number(pk) for pk in versions):
+        raise serializers.ValidationError("Each key is the id of a question.")
+
+
+def versions_field() -> serializers.DictField:
+    """Ids of questions to the versions that were read; where one is older, it is a 409."""
+    return serializers.DictField(
+        child=serializers.IntegerField(), write_only=True, required=False, validators=[of_questions]
+    )
+
+
 class FlagSerializer(StrictSerializer):
     release = serializers.CharField(source="release.name", read_only=True)
     probability = serializers.FloatField(
@@ -107,9 +122,15 @@ class ReviewSerializer(StrictSerializer):
         queryset=Question.objects.all(), required=False, allow_null=True
     )
 
+    until = serializers.DateTimeField(write_only=True, required=False)
+    versions = versions_field()
+
     class Meta:
         model = Review
-        fields = ["id", "flag", "verdict", "by", "reviewed_at", "canonical", "merge", "undone_at"]
+        fields = [
+            "id", "flag", "verdict", "by", "reviewed_at", "canonical", "note", "merge", "undone_at",
+            "until", "versions",
+        ]  # fmt: skip
         read_only_fields = ["flag", "reviewed_at", "merge", "undone_at"]
 
 
@@ -134,20 +155,32 @@ class FlagViewSet(
     @extend_schema(responses={201: ReviewSerializer})
     @action(detail=True, methods=["post"], serializer_class=ReviewSerializer)
     def reviews(self, request: Request, pk: str = "") -> Response:
-        """Decide: confirmed (with the canonical), dismissed or skipped."""
+        """Decide, or pass on: `canonical` stays where it is confirmed, `note` says what is unclear,
+        `until` is when it comes back; `versions` are of the texts that were read."""
         flag = self.get_object()
         given = self.get_serializer(data=request.data)
         given.is_valid(raise_exception=True)
-        verdict = given.validated_data["verdict"]
-        if verdict == Review.Verdict.CONFIRMED:
-            canonical = given.validated_data.get("canonical") or flag.older
-            _require_of_pair(flag, canonical)
-            said = review.confirm(flag=flag, canonical=canonical, by=person(request))
-        elif verdict == Review.Verdict.DISMISSED:
-            said = review.dismiss(flag=flag, by=person(request))
-        else:
-            said = review.skip(flag=flag, by=person(request))
+        said = _review(flag, given.validated_data, by=person(request))
         return Response(self.get_serializer(said).data, status=201)
+
+
+def _review(flag: Flag, given: dict[str, Any], *, by: User) -> Review:
+    seen = {int(pk): version for pk, version in given.get("versions", {}).items()}
+    note = given.get("note", "")
+    match given["verdict"]:
+        case Review.Verdict.CONFIRMED:
+            canonical = given.get("canonical") or review.proposed(flag)
+            _require_of_pair(flag, canonical)
+            return review.confirm(flag=flag, canonical=canonical, by=by, seen=seen)
+        case Review.Verdict.SKIPPED:
+            return review.skip(flag=flag, by=by)
+        case Review.Verdict.UNSURE:
+            return review.ask_second_opinion(flag=flag, by=by, note=note)
+        case Review.Verdict.SNOOZED:
+            until = given.get("until") or timezone.now() + timedelta(days=1)
+            return review.snooze(flag=flag, by=by, until=until)
+    is_related = given["verdict"] == Review.Verdict.RELATED
+    return review.dismiss(flag=flag, by=by, is_related=is_related, note=note, seen=seen)
 
 
 def _require_of_pair(flag: Flag, canonical: Question) -> None:
@@ -187,9 +220,7 @@ class ReviewViewSet(
 
 class MergeSerializer(StrictSerializer):
     merged_by = serializers.CharField(source="merged_by.username", read_only=True)
-    versions = serializers.DictField(
-        child=serializers.IntegerField(), write_only=True, required=False
-    )
+    versions = versions_field()
 
     class Meta:
         model = Merge
@@ -199,11 +230,6 @@ class MergeSerializer(StrictSerializer):
         ]  # fmt: skip
         read_only_fields = ["merged_at", "probability", "release", "undone_at"]
         validators: list[Any] = []  # the database's rules are refused by name in support.merging
-
-    def validate_versions(self, versions: dict[str, int]) -> dict[str, int]:
-        if not all(is_number(pk) for pk in versions):
-            raise serializers.ValidationError("Each key is the id of a question.")
-        return versions
 
 
 class MergeViewSet(

@@ -1,4 +1,7 @@
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from dedup import review
@@ -174,6 +177,33 @@ class TestReviews:
         assert (said["decided_by"], said["verdict"]) == (agent.username, "dismissed")
         assert said["decided_at"]
         assert Review.objects.count() == 1
+
+    def test_a_pair_can_be_related_left_to_others_and_left_for_later(self, agent):
+        related, unsure, later = FlagFactory.create_batch(3)
+        until = (timezone.now() + timedelta(days=2)).isoformat()
+
+        self.decide(agent, related, verdict="related")
+        self.decide(agent, unsure, verdict="unsure", note="Which lamp?")
+        self.decide(agent, later, verdict="snoozed", until=until)
+
+        for flag in (related, unsure, later):
+            flag.refresh_from_db()
+        assert (related.status, unsure.unsure) == ("related", "Which lamp?")
+        assert later.snoozed_until.isoformat() == until
+
+    def test_a_time_that_lies_behind_is_refused(self, agent):
+        yesterday = timezone.now() - timedelta(days=1)
+        answer = self.decide(agent, FlagFactory(), verdict="snoozed", until=yesterday.isoformat())
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "wrong_time")
+
+    @pytest.mark.parametrize("verdict", ["confirmed", "dismissed", "related"])
+    def test_a_decision_on_texts_that_were_edited_since_is_a_conflict(self, agent, verdict):
+        flag = FlagFactory()
+        answer = self.decide(agent, flag, verdict=verdict, versions={str(flag.older_id): 7})
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "stale")
+        assert not Review.objects.exists()
 
     def test_a_canonical_from_elsewhere_is_refused(self, admin):
         flag = FlagFactory()
