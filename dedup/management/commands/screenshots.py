@@ -83,17 +83,48 @@ def card(page: Page, base_url: str) -> None:
     page.goto(f"{base_url}/review/next/")
 
 
-def merge(page: Page, base_url: str) -> None:
-    """The preview for the likeliest pair that waits."""
+def opened(page: Page, base_url: str) -> None:
+    """The likeliest pair that waits. Raises CommandError where none does."""
     queue(page, base_url)
     pairs = page.locator("a[data-row]")
     if not pairs.count():
         raise CommandError("No pair waits for review there: let the checks end first.")
     page.goto(f"{base_url}{pairs.first.get_attribute('href')}")
-    ids = [
-        int(re.sub(r"\D", "", field.get_attribute("name") or ""))
-        for field in page.locator("#decide input[name^=version-]").all()
-    ]
+
+
+def later(page: Page, base_url: str) -> None:
+    """The card with a menu open."""
+    opened(page, base_url)
+    page.locator("[data-action=snooze]").click()
+
+
+def guideline(page: Page, base_url: str) -> None:
+    opened(page, base_url)
+    page.locator("[data-action=guideline]").click()
+
+
+def keys(page: Page, base_url: str) -> None:
+    opened(page, base_url)
+    page.locator("[data-action=keys]").click()
+
+
+def many(page: Page, base_url: str) -> None:
+    """The preview of three decided together."""
+    queue(page, base_url)
+    for field in page.locator("input[name=flag]").all()[:3]:
+        field.check()
+    page.get_by_role("button", name="Duplicates …").click()
+
+
+def to_merge(page: Page, base_url: str) -> None:
+    page.goto(f"{base_url}/manage/merges/")
+
+
+def merge(page: Page, base_url: str) -> None:
+    """The preview for the likeliest pair that waits."""
+    opened(page, base_url)
+    versions = page.locator(".decide input[name^=version-]").all()
+    ids = [int(re.sub(r"\D", "", field.get_attribute("name") or "")) for field in versions]
     stays = int(page.input_value("input[name=canonical]:checked"))
     goes = next(pk for pk in ids if pk != stays)
     page.goto(f"{base_url}/manage/merge/{goes}/{stays}/")
@@ -119,6 +150,11 @@ PICTURES: list[tuple[str, str, Step]] = [
     ("question", "admin", question),
     ("queue", "agent", queue),
     ("card", "agent", card),
+    ("later", "agent", later),
+    ("guideline", "agent", guideline),
+    ("keys", "agent", keys),
+    ("many", "agent", many),
+    ("to-merge", "admin", to_merge),
     ("merge", "admin", merge),
     ("unmerge", "admin", unmerge),
 ]

@@ -57,7 +57,7 @@ function goOn() {
   last = current()?.dataset.address ?? last;
   if (next) show(next);
   else {
-    desk.replaceChildren();
+    desk.replaceChildren(document.getElementById("fetching").content.cloneNode(true));
     desk.setAttribute("aria-busy", "true");
   }
 }
