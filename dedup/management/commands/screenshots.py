@@ -113,7 +113,7 @@ def many(page: Page, base_url: str) -> None:
     queue(page, base_url)
     for field in page.locator("input[name=flag]").all()[:3]:
         field.check()
-    page.get_by_role("button", name="Duplicates …").click()
+    page.get_by_role("button", name="Duplicates …", exact=True).click()
 
 
 def to_merge(page: Page, base_url: str) -> None:
