@@ -217,7 +217,9 @@ def _pair(one: Question, other: Question, edge: Merge | None = None) -> Flag:
         flag = Flag(
             older=older, newer=newer, probability=probability or 0.0, release=_release(edge)
         )
-    flag.older_hash, flag.newer_hash = text_of(older).hash, text_of(newer).hash
+    texts = (text_of(older).hash, text_of(newer).hash)
+    if texts != (flag.older_hash, flag.newer_hash):
+        (flag.older_hash, flag.newer_hash), flag.alignment = texts, None
     return flag
 
 

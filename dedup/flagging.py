@@ -1,13 +1,14 @@
 """Writes scores and flags, in the transaction that settles the claim."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 from django.db import connection
 from django.db.models import F, Q
 
 from dedup.decision import ScoredCandidate
+from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Release, Review, Score
 from dedup.texts import Text, text_of
 from support.merging import UNDO
@@ -16,13 +17,14 @@ from support.models import Merge, Question
 
 @dataclass(frozen=True)
 class Findings:
-    """What one check found: all scored candidates, and those to flag."""
+    """What one check found: all scored candidates, those to flag, and words aligned with these."""
 
     text: Text
     others: dict[int, Text]
     scored: Sequence[ScoredCandidate]
     to_flag: Sequence[ScoredCandidate]
     release: Release
+    aligned: Mapping[int, Sequence[AlignedWords]]  # by the other question's id
 
 
 def write(findings: Findings, *, now: datetime) -> None:
@@ -92,6 +94,8 @@ def _store_scores(findings: Findings, now: datetime) -> None:
 def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now: datetime) -> None:
     older, newer = _ordered(findings, candidate.question_id)
     texts = (older.hash, newer.hash)
+    words = findings.aligned.get(candidate.question_id)
+    alignment = None if words is None else [astuple(pair) for pair in words]
     if flag is None:
         if not was_parted(older.question_id, newer.question_id):
             _wake(older.question_id, newer.question_id)
@@ -101,6 +105,7 @@ def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now
                 older_hash=older.hash,
                 newer_hash=newer.hash,
                 probability=candidate.probability,
+                alignment=alignment,
                 release=findings.release,
                 flagged_at=now,
             )
@@ -113,7 +118,7 @@ def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now
     if flag.status != Flag.Status.OPEN:
         flag.status, flag.flagged_at, flag.decided_at = Flag.Status.OPEN, now, None
         flag.disputed_by, flag.disputed_at, flag.dispute = None, None, ""
-    flag.older_hash, flag.newer_hash = texts
+    (flag.older_hash, flag.newer_hash), flag.alignment = texts, alignment
     flag.probability, flag.release = candidate.probability, findings.release
     flag.save()
 

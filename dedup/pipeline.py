@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
@@ -14,7 +15,7 @@ from django.utils import timezone
 from dedup import decision, embedding, flagging, scoring, shortlist
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
-from dedup.ml.pairs import Scorer
+from dedup.ml.pairs import AlignedWords, Scorer
 from dedup.models import Release
 from dedup.texts import Text, text_of
 from support import merging, outbox
@@ -122,7 +123,23 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
     to_flag = decision.decide(
         scored, threshold=release.threshold, limit=settings.DEDUP_FLAGS_PER_QUESTION
     )
-    return Findings(text, others, scored, to_flag, release)
+    flagged = [others[candidate.question_id] for candidate in to_flag]
+    return Findings(text, others, scored, to_flag, release, align(text, flagged, scorer=scorer))
+
+
+def align(text: Text, others: Sequence[Text], *, scorer: Scorer) -> dict[int, list[AlignedWords]]:
+    """Words that mean each other in `text` and each of `others`, by the other question's id.
+
+    They only help to read: where they cannot be found the check goes on without them.
+    """
+    try:
+        found = scorer.align([scoring.pair_of(text, other) for other in others])
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        log.exception("Question %s is checked without its aligned words", text.question_id)
+        return {}
+    return {other.question_id: words for other, words in zip(others, found, strict=True)}
 
 
 def _settle(claim: Claim, findings: Findings, now: datetime | None = None) -> None:

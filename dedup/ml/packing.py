@@ -99,10 +99,7 @@ class PackedBert:
     @torch.inference_mode()
     def mean_states(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """Mean of each text's token states: (n, width). Texts of one length side by side."""
-        row, lengths = self._begun(ids, torch.zeros(sum(map(len, ids)), dtype=torch.long))
-        groups = _groups(lengths)
-        for layer in self.layers:
-            row = self._through(row, layer, groups)
+        row, groups = self._states(ids, len(self.layers))
         return torch.cat(
             [
                 part.view(count, length, self.width).mean(1)
@@ -111,6 +108,22 @@ class PackedBert:
                 )
             ]
         )
+
+    @torch.inference_mode()
+    def token_states(self, ids: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
+        """Each text's token states behind so many layers: (length, width)."""
+        row, _ = self._states(ids, layers)
+        return list(row.split([len(text) for text in ids]))
+
+    def _states(
+        self, ids: Sequence[Sequence[int]], layers: int
+    ) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        """The row behind so many layers, and which of its texts are of one length."""
+        row, lengths = self._begun(ids, torch.zeros(sum(map(len, ids)), dtype=torch.long))
+        groups = _groups(lengths)
+        for layer in self.layers[:layers]:
+            row = self._through(row, layer, groups)
+        return row, groups
 
     def _begun(
         self, ids: Sequence[Sequence[int]], types: torch.Tensor

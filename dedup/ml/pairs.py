@@ -26,6 +26,20 @@ class Judged:
     probability: float
 
 
+@dataclass(frozen=True)
+class AlignedWords:
+    """A word of each of two texts that means the other, as it stands there.
+
+    A place is how often the same word stands before it in its text.
+    """
+
+    newer: str
+    newer_place: int
+    older: str
+    older_place: int
+    cosine: float
+
+
 class Scorer(Protocol):
     """A release in service."""
 
@@ -40,4 +54,8 @@ class Scorer(Protocol):
 
     def judge(self, pairs: Sequence[Pair], cosines: Sequence[float]) -> list[Judged]:
         """One judgement for each pair, in order; the order inside a pair does not matter."""
+        ...
+
+    def align(self, pairs: Sequence[Pair]) -> list[list[AlignedWords]]:
+        """Words that mean each other, for each pair, as its newer text has them in order."""
         ...

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dedup.ml.alignment import aligned
 from dedup.ml.artifact import COEFFICIENTS, OPTIONAL_COEFFICIENTS, ArtifactRefused, Manifest, verify
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
-from dedup.ml.pairs import Judged, Pair
+from dedup.ml.pairs import AlignedWords, Judged, Pair
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,12 @@ class ReleaseScorer:
             Judged(float(logit), float(cosine), float(probability))
             for logit, cosine, probability in zip(logits, cosines, probabilities, strict=True)
         ]
+
+    def align(self, pairs: Sequence[Pair]) -> list[list[AlignedWords]]:
+        """Words that mean each other, for each pair; every distinct text is read once."""
+        texts = list(dict.fromkeys(text for pair in pairs for text in (pair.newer, pair.older)))
+        read = dict(zip(texts, self.bi.read(texts), strict=True))
+        return [aligned(read[pair.newer], read[pair.older]) for pair in pairs]
 
 
 def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:

@@ -109,7 +109,8 @@ class Flag(models.Model):
     )
     # How probable it was that this pair is asked about.
     asked_share = models.FloatField(default=1.0, db_default=1.0)
-    alignment = models.JSONField(null=True, blank=True)  # words that mean each other
+    # Words that mean each other, in the texts that the hashes are of: see AlignedWords, in order.
+    alignment = models.JSONField(null=True, blank=True)
     release = models.ForeignKey(Release, models.PROTECT, related_name="flags")
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.OPEN)
     flagged_at = models.DateTimeField(default=timezone.now)

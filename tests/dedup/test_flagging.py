@@ -1,3 +1,4 @@
+from dataclasses import astuple
 from datetime import timedelta
 
 import pytest
@@ -7,10 +8,11 @@ from django.utils import timezone
 from dedup import desk, flagging, review
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
+from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Score
 from dedup.texts import text_of
 from support import asking, merging, outbox
-from support.models import OutboxEntry
+from support.models import OutboxEntry, Question
 from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +31,7 @@ def pair():
     return QuestionFactory.create_batch(2)
 
 
-def found(question, *others, release, probability=0.95):
+def found(question, *others, release, probability=0.95, aligned=None):
     """What a check of `question` found, all others equally likely."""
     texts = {other.pk: text_of(other) for other in others}
     scored = [
@@ -37,7 +39,7 @@ def found(question, *others, release, probability=0.95):
         for other in others
     ]
     likely = [candidate for candidate in scored if candidate.probability >= release.threshold]
-    return Findings(text_of(question), texts, scored, likely, release)
+    return Findings(text_of(question), texts, scored, likely, release, aligned or {})
 
 
 def check(question, *others, now=NOW, **given):
@@ -109,6 +111,32 @@ def test_an_open_flag_is_withdrawn_when_its_question_now_reads_otherwise(pair, r
     check(pair[1], release=release)
 
     assert status_of(pair) == Flag.Status.WITHDRAWN
+
+
+def test_aligned_words_are_kept_with_a_flag_and_follow_the_newest_check(pair, release):
+    older, newer = pair
+    for words in ([AlignedWords("lamp", 0, "light", 1, 0.8)], []):
+        check(newer, older, release=release, aligned={older.pk: words})
+
+        assert Flag.objects.get().alignment == [list(astuple(word)) for word in words]
+
+    edit(newer, "Another lamp")
+    check(newer, older, release=release)
+    assert Flag.objects.get().alignment is None
+
+
+def test_a_dispute_keeps_aligned_words_only_where_both_texts_are_still_the_same(
+    pair, release, admin
+):
+    older, newer = pair
+    check(newer, older, release=release, aligned={older.pk: []})
+    merging.merge(duplicate=newer, canonical=older, by=admin)
+    newer.refresh_from_db()
+    assert desk.dispute(question=newer, by=newer.asked_by, reason="").alignment == []
+
+    Question.objects.filter(pk=older.pk).update(title="Another lamp")
+    newer.refresh_from_db()
+    assert desk.dispute(question=newer, by=newer.asked_by, reason="").alignment is None
 
 
 def test_a_pair_that_was_not_scored_this_time_stays_flagged(pair, release):

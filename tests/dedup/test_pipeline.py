@@ -4,6 +4,7 @@ import signal
 
 import psycopg
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import CommandError, call_command
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
@@ -315,6 +316,49 @@ def test_no_transaction_is_open_while_the_networks_run(scorer, monkeypatch):
     check_all()
 
     assert set(seen) == {depth}
+
+
+def test_only_pairs_that_are_flagged_are_aligned_and_in_no_transaction(scorer, monkeypatch):
+    seen, align = [], scorer.align
+    depth = len(connection.savepoint_ids)
+    monkeypatch.setattr(
+        scorer, "align", lambda pairs: seen.append(len(connection.savepoint_ids)) or align(pairs)
+    )
+    for title in ("My blue lamp is dark", "My blue lamp is dark", "My red lamp is dim"):
+        ask(title)
+
+    check_all()
+
+    assert scorer.aligned == 2  # the same pair, from both sides
+    assert set(seen) == {depth}
+    assert ["lamp", 0, "lamp", 0, 1.0] in Flag.objects.get().alignment
+
+
+def test_words_that_cannot_be_aligned_stop_no_check(scorer, monkeypatch, caplog):
+    def fail(pairs):
+        raise FloatingPointError("not finite")
+
+    monkeypatch.setattr(scorer, "align", fail)
+    ask("My blue lamp is dark")
+    newer = ask("My blue lamp is dark")
+
+    assert check_all() == 2
+    assert Flag.objects.get().alignment is None
+    assert f"Question {newer.pk} is checked without its aligned words" in caplog.text
+
+
+def test_a_time_limit_that_runs_out_while_words_are_aligned_is_not_overheard(scorer, monkeypatch):
+    def run_out(pairs):
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(scorer, "align", run_out)
+    entries = [entry_of(ask("My blue lamp is dark")) for _ in range(2)]
+
+    assert pipeline.check_waiting(limit=16) == 0
+    assert not Flag.objects.exists()
+    assert {one.pk for one in OutboxEntry.objects.filter(is_suspect=True)} == {
+        one.pk for one in entries
+    }
 
 
 def test_the_task_rings_again_while_something_is_left(scorer, bells, settings):
