@@ -4,33 +4,64 @@ Pure: text in, findings out. A warning is for a person's eyes; nothing is decide
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")
+from dedup.ml.words import SHORT, WORD, is_plain
+
 VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+(?!\w)", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?![\w.]*\d)(?!\w)")
 NEGATION = re.compile(r"\b(?:not|no|never|none|nothing|cannot|without|unable|\w+n['’]t)\b", re.I)
 NAME = re.compile(r"\b(?:[A-Z][a-z]*[A-Z]\w*|[A-Z]{2,}\w*|[A-Z]\w+)\b")
 SENTENCE = re.compile(r"(?:^|[.!?:\n])\s*[\"'“(*#>\-]*\s*$")
-SHORT = 3  # letters; shorter words differ without meaning anything
-PLAIN = {  # words that differ without meaning anything
-    "the", "and", "for", "with", "from", "this", "that", "these", "those", "there", "then",
-    "than", "are", "was", "were", "been", "have", "has", "had", "did", "does", "can", "could",
-    "will", "would", "should", "may", "might", "you", "your", "our", "their", "its", "they",
-    "them", "what", "which", "who", "how", "when", "where", "why", "please", "help", "just",
-    "any", "some", "also", "into", "onto", "about",
-}  # fmt: skip
-
 Reader = Callable[[str], set[str]]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a text, and whether it is a word that the other text does not have."""
+    """A stretch of a text; whether it is a word that the other text does not have in any form;
+    and which pair of words that mean each other it belongs to."""
 
     text: str
-    is_other: bool
+    is_other: bool = False
+    pair: int | None = None
+
+
+class Reading:
+    """Reads a text beside another, one stretch after the next.
+
+    `pairs` says which pair of words that mean each other a word belongs to, by the word and by how
+    often it stood before.
+    """
+
+    def __init__(self, opposite: str, pairs: Mapping[tuple[str, int], int]) -> None:
+        self.known = {_stem(word) for word in WORD.findall(opposite)}
+        self.pairs = pairs
+        self.seen: Counter[str] = Counter()
+
+    def pieces(self, text: str) -> list[Piece]:
+        """The text in order, cut at words that the opposite lacks and at words with a partner."""
+        found: list[Piece] = []
+        at = 0
+        for match in WORD.finditer(text):
+            word = match.group()
+            pair = self._pair(word)
+            is_other = not is_plain(word) and _stem(word) not in self.known
+            if not is_other and pair is None:
+                continue
+            if match.start() > at:
+                found.append(Piece(text[at : match.start()]))
+            found.append(Piece(word, is_other, pair))
+            at = match.end()
+        if at < len(text):
+            found.append(Piece(text[at:]))
+        return found
+
+    def _pair(self, word: str) -> int | None:
+        place = self.seen[word]
+        self.seen[word] += 1
+        return self.pairs.get((word, place))
 
 
 @dataclass(frozen=True)
@@ -40,25 +71,6 @@ class Difference:
     kind: str  # "number", "version", "name" or "negation"
     newer: list[str]
     older: list[str]
-
-
-def pieces(text: str, opposite: str) -> list[Piece]:
-    """The text in order, cut at words that the opposite text does not have in any form."""
-    known = {_stem(word) for word in WORD.findall(opposite)}
-    found: list[Piece] = []
-    at = 0
-    for match in WORD.finditer(text):
-        word = match.group()
-        is_empty = word.lower() in PLAIN or (len(word) < SHORT and not word.isdigit())
-        if is_empty or _stem(word) in known:
-            continue
-        if match.start() > at:
-            found.append(Piece(text[at : match.start()], False))
-        found.append(Piece(word, True))
-        at = match.end()
-    if at < len(text):
-        found.append(Piece(text[at:], False))
-    return found
 
 
 def differences(newer: str, older: str, *, products: Collection[str] = ()) -> list[Difference]:

@@ -14,8 +14,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import differences, precedent, queue, review
+from dedup import differences, marking, precedent, queue, review
+from dedup.marking import Marked
 from dedup.models import Flag, Review
+from dedup.texts import text_of
 from dedup.views.request import (
     DESK,
     card_url,
@@ -98,13 +100,10 @@ def card(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two questions on a card, with the thread in which it stands now.
-
-    `opposite` is what the other one says, title and body, to be compared with.
-    """
+    """One of the two questions on a card, with the thread in which it stands now."""
 
     question: Question
-    opposite: str
+    marked: Marked
     root: Question
     thread: Thread
     answers: list[ThreadAnswer]
@@ -138,12 +137,16 @@ def _context(request: HtmxRequest, flag: Flag, wanted: queue.Filter) -> dict[str
     canonical = merging.choose_direction(one, other)[1]
     said = list(flag.reviews.select_related("by").order_by("-pk"))
     decided = (one for one in said if one.undone_at is None and one.verdict in Review.DECISIONS)
+    ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
     names = Product.objects.values_list("name", flat=True)
     return {
         "flag": flag,
         "wanted": wanted,
         "newer": newer,
-        "sides": [_side(newer, older, request.user), _side(older, newer, request.user)],
+        "sides": [
+            _side(newer, older, ours, request.user),
+            _side(older, newer, theirs, request.user),
+        ],
         "canonical": canonical,
         "why_stays": merging.why_stays(other if canonical == one else one, canonical),
         "is_open": is_open,
@@ -171,15 +174,21 @@ def _candidates(flag: Flag) -> list[Flag]:
     return list(found.in_queue_order()[:5])
 
 
-def _side(question: Question, opposite: Question, reader: User) -> Side:
+def _alignment(flag: Flag, newer: Question, older: Question) -> list[Any] | None:
+    """Words that mean each other, while both texts are those in which they were found."""
+    texts = (text_of(older).hash, text_of(newer).hash)
+    return flag.alignment if texts == (flag.older_hash, flag.newer_hash) else None
+
+
+def _side(question: Question, opposite: Question, marked: Marked, reader: User) -> Side:
     """What a card shows of a question: the whole thread, or its own part where both are in one."""
     root = question.canonical or question
     whole = thread.read(root, reader)
     if root.pk == opposite.root_id:
         own = [given for given in whole.answers if given.answer.question_id == question.pk]
-        return Side(question, _whole(opposite), root, whole, own, [])
+        return Side(question, marked, root, whole, own, [])
     shown = [one for one in whole.duplicates if one.pk != question.pk]
-    return Side(question, _whole(opposite), root, whole, whole.answers, shown)
+    return Side(question, marked, root, whole, whole.answers, shown)
 
 
 def _whole(question: Question) -> str:

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 
 from dedup import desk, review
+from dedup.texts import text_of
 from support import merging, outbox
 from support.models import OutboxEntry
 from tests.factories import (
@@ -124,14 +125,20 @@ def test_a_language_that_is_written_from_the_right_turns_the_page(client, settin
 
 def test_menus_overlays_and_a_preview_of_many_are_accessible_and_fit_a_phone(visit, agent):
     flags = [FlagFactory(probability=p) for p in (0.9, 0.8)]
+    older, newer = flags[0].older, flags[0].newer
+    flags[0].older_hash, flags[0].newer_hash = text_of(older).hash, text_of(newer).hash
+    flags[0].alignment = [["bulb", 0, "bulb", 0, 0.9], ["dark", 0, "dark", 0, 0.9]]
+    flags[0].save()
     visitor = visit(agent, reduced_motion="reduce")
     visitor.open(f"/review/{flags[0].pk}/")
     visitor.page.wait_for_load_state("networkidle")
     wrong = []
-    for key in ("h", "f", "?", "Control+k"):
+    for key in ("a", "h", "f", "?", "Control+k"):
         visitor.page.keyboard.press("Escape")
         visitor.page.locator("h1").first.focus()
         visitor.page.keyboard.press(key)
+        if key == "a":
+            visitor.page.locator("[data-word]").last.hover()
         for scheme in ("light", "dark"):
             visitor.page.emulate_media(color_scheme=scheme)
             wrong += [f"{key}, {scheme}: {one}" for one in complaints(visitor.page)]

@@ -1,9 +1,6 @@
 import pytest
-from django.urls import reverse
 
-from dedup.differences import Difference, differences, pieces
-from dedup.templatetags.differing import differing_markdown
-from tests.factories import FlagFactory, QuestionFactory
+from dedup.differences import Difference, Piece, Reading, differences
 
 
 @pytest.mark.parametrize(
@@ -46,33 +43,16 @@ def test_a_products_name_counts_whatever_its_case():
 def test_words_that_the_other_text_lacks_are_marked_and_nothing_is_lost():
     text = "Resetting my password, on the phone: how?"
 
-    found = pieces(text, "How do I reset passwords on a tablet?")
+    found = Reading("How do I reset passwords on a tablet?", {}).pieces(text)
 
     assert "".join(piece.text for piece in found) == text
     assert [piece.text for piece in found if piece.is_other] == ["phone"]
 
 
-@pytest.mark.django_db
-def test_a_card_warns_of_what_differs_and_marks_it_in_titles_and_bodies(agent, client):
-    flag = FlagFactory(
-        older=QuestionFactory(title="Export fails with error 404", body="Since *Monday*"),
-        newer=QuestionFactory(title="Export fails with error 403", body="<b>Since</b> *Tuesday*"),
-    )
-    client.force_login(agent)
+def test_a_word_with_a_partner_is_known_by_how_often_it_stood_before():
+    reading = Reading("A lamp", {("lamp", 1): 7, ("Bulb", 0): 8})
 
-    shown = client.get(reverse("review_card", args=[flag.pk])).content.decode()
-
-    assert "Look twice" in shown
-    for own in ("403", "404"):
-        assert f'error <mark class="own">{own}</mark>' in shown
-    assert '<em><mark class="own">Tuesday</mark></em>' in shown
-    assert "<b>" not in shown.partition('class="prose"')[2]
-
-
-@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a & b <i>", "[x](javascript:1)"])
-def test_marking_lets_nothing_through_that_markdown_would_not(text):
-    shown = differing_markdown(text, "")
-
-    assert "<script" not in shown
-    assert "<i>" not in shown
-    assert "javascript" not in shown.partition("href")[2]
+    assert reading.pieces("lamp, Lamp") == [Piece("lamp, Lamp")]
+    assert reading.pieces("lamp of a Bulb") == [
+        Piece("lamp", pair=7), Piece(" of a "), Piece("Bulb", is_other=True, pair=8),
+    ]  # fmt: skip
