@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dedup.ml
+from dedup.differences import Reading
 from dedup.management.demo import __file__ as demo
 from dedup.ml import biencoder
 from dedup.ml.alignment import FLOOR, MOST, USUAL, ReadText, aligned
@@ -15,6 +16,7 @@ from dedup.ml.biencoder import BiEncoder
 from dedup.ml.pairs import Pair
 from dedup.ml.release import ReleaseScorer, open_release
 from dedup.ml.text import model_input
+from dedup.ml.words import is_plain
 from tests.dedup.ml.networks import write_base
 
 FOLDER = Path(dedup.ml.__file__).parent / "artifacts" / "minilm-l6-2"
@@ -175,6 +177,32 @@ def test_words_in_other_words_find_each_other(scorer):
     found = words(scorer.align([Pair(older, newer)])[0])
 
     assert {("removed", "deleted"), ("directory", "folder"), ("notebook", "laptop")} <= set(found)
+
+
+def is_in_other_words(new, old):
+    return any(piece.is_other for piece in Reading(old, {}).pieces(new))
+
+
+def test_partners_are_those_that_a_person_named_and_a_third_of_those_are_found(
+    scorer, record_property
+):
+    """Told in other words; what a person thought possible is no mistake, and is not missed."""
+    rows = json.loads(Path(__file__).with_name("word_pairs.json").read_text())
+    shown = right = named = found = 0
+    for row, partners in zip(
+        rows, scorer.align([Pair(row["older"], row["newer"]) for row in rows]), strict=True
+    ):
+        said = {tuple(one) for one in row["right"] if not any(map(is_plain, one))}
+        said = {one for one in said if is_in_other_words(*one)}
+        borne = said | {tuple(one) for one in row["possible"]}
+        told = {(new.lower(), old.lower()) for new, old in words(partners)}
+        told = {one for one in told if is_in_other_words(*one)}
+        shown, right = shown + len(told), right + len(told & borne)
+        named, found = named + len(said), found + len(told & said)
+
+    record_property("aligned", {"shown": shown, "right": right, "named": named, "found": found})
+    assert right / shown > 0.9
+    assert found / named > 0.3
 
 
 def test_partners_are_the_same_alone_in_another_order_and_with_white_space(scorer, pairs, usual):
