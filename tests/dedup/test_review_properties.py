@@ -39,7 +39,7 @@ class Reviewing(Merging):
             return
         text, near = text_of(self.row(one)), text_of(self.row(other))
         likely = ScoredCandidate(other, self.world.root(other), near.hash, 3.0, 0.9, 0.95)
-        found = Findings(text, {other: near}, [likely], [likely], self.release)
+        found = Findings(text, {other: near}, [likely], [likely], self.release, {})
         flagging.write(found, now=self.pass_time())
         self.world.check(one, other)
 

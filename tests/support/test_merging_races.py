@@ -193,7 +193,7 @@ def test_of_confirm_and_dismiss_the_second_is_told_that_the_flag_is_closed(pairs
 def findings_of(question, other, release):
     text, near = text_of(question), text_of(other)
     candidate = ScoredCandidate(other.pk, other.root_id, near.hash, 3.0, 0.9, 0.95)
-    return Findings(text, {other.pk: near}, [candidate], [candidate], release)
+    return Findings(text, {other.pk: near}, [candidate], [candidate], release, {})
 
 
 def test_a_check_that_settles_while_its_questions_are_merged_writes_one_flag(pairs, admin):
