@@ -203,7 +203,7 @@ def test_without_a_script_everything_goes_by_forms(visit, agent, pairs):
     visitor.page.get_by_role("button", name=re.compile("^Undo")).click()
     assert visitor.path() == f"/review/{pairs[0].pk}/"
 
-    visitor.page.get_by_text("Second opinion").first.click()
+    visitor.page.locator("summary", has_text="Second opinion").click()
     visitor.page.get_by_label("What is unclear").fill("Which switch?")
     visitor.page.get_by_role("button", name="Ask somebody else").click()
     assert visitor.path() == f"/review/{pairs[1].pk}/"
