@@ -22,6 +22,9 @@ class FlagAdmin(ReadOnly):
     list_select_related = ["older", "newer", "release"]
     actions = ["confirm", "dismiss", "relate", "skip", "merge"]
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return models.Flag.objects.unhidden()
+
     @admin.display(description="Questions")
     def pair(self, flag: models.Flag) -> str:
         return f"{flag.older} | {flag.newer}"

@@ -145,7 +145,7 @@ class FlagViewSet(
     serializer_class = FlagSerializer
     permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
-    queryset = Flag.objects.select_related("release", "older", "newer")
+    queryset = Flag.objects.unhidden().select_related("release", "older", "newer")
     filterset_fields = {"status": ["exact"], "probability": ["gte", "lte"]}
     lookup_value_regex = r"[0-9]{1,17}"
 

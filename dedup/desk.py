@@ -170,6 +170,7 @@ def dispute(*, question: Question, by: User, reason: str, now: datetime | None =
         raise NotMerged("This question is not merged into another.")
     flag = _pair(question, edge.canonical, edge)
     flag.status, flag.decided_at = Flag.Status.OPEN, None
+    flag.lane, flag.asked_share = Flag.Lane.FLAGGED, 1.0
     flag.disputed_by, flag.disputed_at, flag.dispute = by, now, reason.strip()[:500]
     flag.save()
     audit.record("disputed", by=by, now=now, question=question, merge=edge.pk)

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import connection
 from django.db.models import F, Q
 
-from dedup.decision import ScoredCandidate
+from dedup.decision import Sampled, ScoredCandidate
 from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Release, Review, Score
 from dedup.texts import Text, text_of
@@ -17,7 +17,8 @@ from support.models import Merge, Question
 
 @dataclass(frozen=True)
 class Findings:
-    """What one check found: all scored candidates, those to flag, and words aligned with these."""
+    """What one check found: all scored candidates, those to flag with the words aligned in them,
+    and those to ask about blindly."""
 
     text: Text
     others: dict[int, Text]
@@ -25,6 +26,7 @@ class Findings:
     to_flag: Sequence[ScoredCandidate]
     release: Release
     aligned: Mapping[int, Sequence[AlignedWords]]  # by the other question's id
+    sampled: Sequence[Sampled] = ()
 
 
 def write(findings: Findings, *, now: datetime) -> None:
@@ -53,6 +55,9 @@ def write(findings: Findings, *, now: datetime) -> None:
     for other_id, flag in flags.items():
         if other_id not in wanted and other_id not in edited:
             _withdraw(flag, findings, other_id, now)
+    for drawn in findings.sampled:
+        if (other_id := drawn.candidate.question_id) not in edited:
+            _open(flags.get(other_id), findings, drawn.candidate, now, blind_share=drawn.share)
 
 
 def _edited_since(findings: Findings) -> set[int]:
@@ -91,14 +96,27 @@ def _store_scores(findings: Findings, now: datetime) -> None:
     )
 
 
-def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now: datetime) -> None:
+def _open(
+    flag: Flag | None,
+    findings: Findings,
+    candidate: ScoredCandidate,
+    now: datetime,
+    *,
+    blind_share: float | None = None,
+) -> None:
+    """Open or renew a flag; with a `blind_share`, one that is asked about without its score.
+
+    The share of a pair that two checks could draw is the larger one: both used the same number.
+    """
+    lane = Flag.Lane.FLAGGED if blind_share is None else Flag.Lane.SAMPLED
     older, newer = _ordered(findings, candidate.question_id)
     texts = (older.hash, newer.hash)
     words = findings.aligned.get(candidate.question_id)
     alignment = None if words is None else [astuple(pair) for pair in words]
     if flag is None:
         if not was_parted(older.question_id, newer.question_id):
-            _wake(older.question_id, newer.question_id)
+            if lane == Flag.Lane.FLAGGED:
+                _wake(older.question_id, newer.question_id)
             Flag.objects.create(
                 older_id=older.question_id,
                 newer_id=newer.question_id,
@@ -108,16 +126,25 @@ def _open(flag: Flag | None, findings: Findings, candidate: ScoredCandidate, now
                 alignment=alignment,
                 release=findings.release,
                 flagged_at=now,
+                lane=lane,
+                asked_share=1.0 if blind_share is None else blind_share,
             )
         return
-    is_decided = flag.status in Review.DECISIONS
-    if is_decided and (flag.older_hash, flag.newer_hash) == texts:
+    is_same = (flag.older_hash, flag.newer_hash) == texts
+    if flag.status in Review.DECISIONS and is_same:
         return  # a person said what it is, and both texts still say what that person read
     if flag.status == Flag.Status.CONFIRMED:
         return
     if flag.status != Flag.Status.OPEN:
         flag.status, flag.flagged_at, flag.decided_at = Flag.Status.OPEN, now, None
         flag.disputed_by, flag.disputed_at, flag.dispute = None, None, ""
+    elif lane == Flag.Lane.SAMPLED and flag.lane == Flag.Lane.FLAGGED:
+        return  # it waits with its score
+    elif lane != flag.lane:
+        flag.flagged_at = now
+    asked_before = flag.asked_share if is_same and flag.lane == Flag.Lane.SAMPLED else 0.0
+    flag.asked_share = 1.0 if blind_share is None else max(blind_share, asked_before)
+    flag.lane = lane
     (flag.older_hash, flag.newer_hash), flag.alignment = texts, alignment
     flag.probability, flag.release = candidate.probability, findings.release
     flag.save()
@@ -135,12 +162,14 @@ def _wake(*question_ids: int) -> None:
 
 
 def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> None:
-    """An open flag goes when its question now reads otherwise, or the pair was scored too low."""
-    if flag.status != Flag.Status.OPEN or flag.disputed_at or flag.lane == Flag.Lane.SAMPLED:
+    """An open flag goes when its question now reads otherwise, or the pair was scored too low:
+    but for those that are asked about because they are."""
+    if flag.status != Flag.Status.OPEN or flag.disputed_at:
         return
     own = flag.older_hash if flag.older_id == findings.text.question_id else flag.newer_hash
     rescored = {candidate.question_id: candidate.probability for candidate in findings.scored}
-    too_low = rescored.get(other_id, 1.0) < findings.release.threshold
+    is_flagged = flag.lane == Flag.Lane.FLAGGED
+    too_low = is_flagged and rescored.get(other_id, 1.0) < findings.release.threshold
     if own != findings.text.hash or too_low:
         flag.status, flag.decided_at = Flag.Status.WITHDRAWN, now
         flag.save(update_fields=["status", "decided_at"])

@@ -123,8 +123,15 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
     to_flag = decision.decide(
         scored, threshold=release.threshold, limit=settings.DEDUP_FLAGS_PER_QUESTION
     )
-    flagged = [others[candidate.question_id] for candidate in to_flag]
-    return Findings(text, others, scored, to_flag, release, align(text, flagged, scorer=scorer))
+    sampled = decision.sample(
+        scored,
+        threshold=release.threshold,
+        per_question=settings.DEDUP_SAMPLED_PER_QUESTION,
+        draw=lambda one: decision.permanent_number(text, others[one.question_id]),
+    )
+    asked = [*to_flag, *(one.candidate for one in sampled)]
+    aligned = align(text, [others[one.question_id] for one in asked], scorer=scorer)
+    return Findings(text, others, scored, to_flag, release, aligned, sampled)
 
 
 def align(text: Text, others: Sequence[Text], *, scorer: Scorer) -> dict[int, list[AlignedWords]]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from random import Random
 from typing import Self
 from urllib.parse import urlencode
 
@@ -95,8 +96,7 @@ def _for(reviewer: User, flags: FlagQuerySet, *, now: datetime) -> FlagQuerySet:
         reviewed_at__gt=now - SKIP,
     )
     to_others = Q(unsure_by=reviewer, unsure_at__isnull=False)
-    flags = flags.exclude(to_others).filter(lane=Flag.Lane.FLAGGED)
-    return flags.awake(now).filter(~Exists(skipped))
+    return flags.exclude(to_others).awake(now).filter(~Exists(skipped))
 
 
 def free_for(reviewer: User, flags: FlagQuerySet, *, now: datetime) -> FlagQuerySet:
@@ -149,6 +149,30 @@ def claim_next(
     return claimed
 
 
+@transaction.atomic
+def claim_sampled(
+    reviewer: User,
+    wanted: Filter = Filter(),
+    *,
+    chance: Random,
+    held: Collection[int] = (),
+    now: datetime | None = None,
+) -> Flag | None:
+    """Hold one of the pairs from below the threshold that nobody else holds, any as likely as
+    another, but for those in `held` and those that stand back behind another flag."""
+    now = now or timezone.now()
+    sampled = Flag.objects.open().across_threads().filter(lane=Flag.Lane.SAMPLED)
+    found = wanted.apply(_for(reviewer, sampled, now=now), reviewer, now=now)
+    pks = list(free_for(reviewer, found.exclude(pk__in=held), now=now).values_list("pk", flat=True))
+    for pk in chance.sample(pks, min(len(pks), CHUNK)):
+        still = free_for(reviewer, Flag.objects.open().with_roots().filter(pk=pk), now=now)
+        rows = still.in_queue_order().select_for_update(of=["self"], skip_locked=True)
+        if (flag := rows.first()) and _foremost([flag]):
+            claim(flag=flag, by=reviewer, now=now)
+            return flag
+    return None
+
+
 def neighbours(
     reviewer: User, flag: Flag, wanted: Filter = Filter(), *, now: datetime | None = None
 ) -> tuple[Flag | None, Flag | None]:
@@ -165,7 +189,7 @@ def neighbours(
 
 def _wanted_of(reviewer: User, wanted: Filter, *, now: datetime) -> FlagQuerySet:
     """As `queue`, but with all flags between two threads: the database need not rank them all."""
-    found = _for(reviewer, Flag.objects.open().across_threads(), now=now)
+    found = _for(reviewer, Flag.objects.open().flagged().across_threads(), now=now)
     return wanted.apply(found, reviewer, now=now).in_queue_order()
 
 
@@ -184,13 +208,14 @@ def first_of(flags: FlagQuerySet, count: int) -> list[Flag]:
 def _foremost(rows: Collection[Flag]) -> set[int]:
     """Of these flags with roots, those that no likelier open flag joins the same threads with.
 
-    Each disputed merge is a case of its own, though all its questions are in one thread.
+    Each disputed merge is a case of its own, though all its questions are in one thread. What is
+    asked about blindly stands back behind what is not.
     """
     roots = {pk for row in rows for pk in (row.low, row.high)}  # type: ignore[attr-defined]
     members = list(Question.objects.of_threads(*roots).values_list("pk", flat=True))
     rivals = Flag.objects.open().with_roots().filter(older__in=members, newer__in=members)
     best: dict[tuple[int, int], int] = {}
-    for pk, *ends in rivals.order_by("-probability", "pk").values_list("pk", "low", "high"):  # type: ignore[misc]
+    for pk, *ends in rivals.order_by("lane", "-probability", "pk").values_list("pk", "low", "high"):  # type: ignore[misc]
         best.setdefault((ends[0], ends[1]), pk)
     return {
         row.pk

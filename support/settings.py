@@ -58,6 +58,8 @@ DEDUP_LEASE_SECONDS = 50.0  # a claim that is not settled by then may be taken b
 DEDUP_BATCH = int(_number("DEDUP_BATCH", 16))  # questions that one check claims at once
 DEDUP_SHORTLIST = int(_number("DEDUP_SHORTLIST", 50))  # candidates that are scored for a question
 DEDUP_FLAGS_PER_QUESTION = int(_number("DEDUP_FLAGS_PER_QUESTION", 5))
+# Pairs a question that are asked about though they are below the threshold; 0: none.
+DEDUP_SAMPLED_PER_QUESTION = _number("DEDUP_SAMPLED_PER_QUESTION", 0.05)
 DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
 DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what a page waits for the worker
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process

@@ -3,16 +3,17 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 
-from dedup import scoring
+from dedup import blind, scoring
 from support import outbox, permissions
 from tests.factories import ReleaseFactory, UserFactory
-from tests.fakes import FakeScorer
+from tests.fakes import NEITHER, Dice, FakeScorer
 
 # Pages name their files as they lie in the sources: nothing has to be collected first.
 settings.STORAGES["staticfiles"]["BACKEND"] = (
     "django.contrib.staticfiles.storage.StaticFilesStorage"
 )
 settings.SECOND_FACTOR = False  # what asks for it is tested by itself
+settings.DEDUP_SAMPLED_PER_QUESTION = 0  # which pairs are drawn hangs on their ids
 settings.WHITENOISE_AUTOREFRESH = True  # else each test client lists all of them first
 
 
@@ -27,6 +28,14 @@ def roles(request):
     if request.node.get_closest_marker("django_db") or "db" in request.fixturenames:
         permissions.create_roles()  # a flush between tests takes them away
         cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def dice(monkeypatch):
+    """What decides whether the next card comes without its score: by default, none does."""
+    dice = Dice(NEITHER)
+    monkeypatch.setattr(blind, "CHANCE", dice)
+    return dice
 
 
 @pytest.fixture

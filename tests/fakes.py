@@ -1,4 +1,5 @@
 import hashlib
+import random
 
 import numpy as np
 
@@ -48,3 +49,20 @@ class FakeScorer:
             for word in dict.fromkeys(pair.newer.split())
             if word in older
         ]
+
+class Dice(random.Random):
+    """Chance that throws what it is told, then what comes last for ever; it chooses by a seed."""
+
+    def __init__(self, *thrown):
+        super().__init__(1)
+        self.thrown = list(thrown)
+
+    def random(self):
+        return self.thrown.pop(0) if len(self.thrown) > 1 else self.thrown[0]
+
+    def getrandbits(self, k):
+        """What is chosen among rows throws no dice."""
+        return super().getrandbits(k)
+
+
+KNOWN, SAMPLED, NEITHER = 0.0, 0.05, 0.99  # what dice say of the next card

@@ -16,6 +16,14 @@ class FlagQuerySet(models.QuerySet["Flag"]):
     def open(self) -> Self:
         return self.filter(status=Flag.Status.OPEN)
 
+    def flagged(self) -> Self:
+        """Those at or above the threshold: not what was drawn to be asked about blindly."""
+        return self.filter(lane=Flag.Lane.FLAGGED)
+
+    def unhidden(self) -> Self:
+        """Without those whose score nobody is to see before they are decided."""
+        return self.exclude(status=Flag.Status.OPEN, lane=Flag.Lane.SAMPLED)
+
     def with_roots(self) -> Self:
         """Annotate `low` and `high`: the ids of the two live threads, smaller first."""
         older = Coalesce("older__canonical_id", "older_id")
@@ -32,7 +40,8 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         return self.with_roots().filter(~Q(low=F("high")) | Q(disputed_at__isnull=False))
 
     def one_per_threads(self) -> Self:
-        """Of the open flags between the same two live threads, only the likeliest.
+        """Of the open flags between the same two live threads, only the likeliest; none that is
+        asked about blindly.
 
         Each disputed merge is a case of its own, though all its questions are in one thread.
         """
@@ -42,7 +51,7 @@ class FlagQuerySet(models.QuerySet["Flag"]):
             partition_by=[F("low"), F("high"), own],
             order_by=[F("probability").desc(), F("pk").asc()],
         )
-        ranked = Flag.objects.open().across_threads().annotate(rank=rank)
+        ranked = Flag.objects.open().flagged().across_threads().annotate(rank=rank)
         return self.with_roots().filter(pk__in=ranked.filter(rank=1).values("pk"))
 
     def in_queue_order(self) -> Self:
@@ -163,6 +172,11 @@ class Flag(models.Model):
     def unevaluated_languages(self) -> list[str]:
         """Languages of its questions in which nobody knows what the probability is worth."""
         return sorted({self.older.language, self.newer.language} - {"", *self.release.languages})
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it is to be decided without its score."""
+        return self.status == self.Status.OPEN and self.lane == self.Lane.SAMPLED
 
     @property
     def known_probability(self) -> float | None:

@@ -94,6 +94,13 @@ class BlindItem(models.Model):
     def __str__(self) -> str:
         return f"{self.flag_id} for {self.by_id}"
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the answer is of the same kind as what stood: duplicate or not."""
+        is_decided = self.verdict in Review.DECISIONS
+        confirmed = Review.Verdict.CONFIRMED
+        return is_decided and (self.verdict == confirmed) == (self.expected == confirmed)
+
 
 class SavedView(models.Model):
     """A filter of the review queue, under a name; its owner's, or everybody's."""

@@ -1,6 +1,6 @@
 """One pair side by side, and the decision on it."""
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,14 +10,15 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import differences, marking, precedent, queue, review
-from dedup.marking import Marked
-from dedup.models import Flag, Review
+from dedup import blind, differences, marking, precedent, queue, review
+from dedup.models import BlindItem, Flag, Review
 from dedup.texts import text_of
+from dedup.views import sides
 from dedup.views.request import (
     DESK,
     card_url,
@@ -28,10 +29,10 @@ from dedup.views.request import (
     snooze_time,
     whole_number,
 )
-from support import merging, thread
+from support import merging
 from support.http import HtmxRequest
-from support.models import Product, Question, User
-from support.thread import Thread, ThreadAnswer
+from support.models import Product, Question
+from support.templatetags.texts import percent
 
 AHEAD = 2  # cards that a page has ready behind the one that it shows
 
@@ -41,7 +42,7 @@ AHEAD = 2  # cards that a page has ready behind the one that it shows
 def next_card(request: HtmxRequest) -> HttpResponse:
     """The next pair that nobody else is looking at, but for those that are `held`."""
     wanted, held = queue.Filter.parse(request.GET), numbers(request.GET.getlist("held"))
-    for flag in queue.claim_next(request.user, wanted, held=held):
+    for flag in blind.deal(request.user, wanted, held=held):
         return redirect(card_url(flag.pk, wanted))
     return redirect(queue_url(wanted))
 
@@ -60,7 +61,7 @@ def _ahead(request: HtmxRequest, given: QueryDict) -> list[SafeString]:
     wanted, held = queue.Filter.parse(given), numbers(given.getlist("held"))
     count = max(0, 1 + AHEAD - len(held))
     passed = held | numbers(given.getlist("without"))
-    found = queue.claim_next(request.user, wanted, count=count, held=passed) if count else []
+    found = blind.deal(request.user, wanted, count=count, held=passed) if count else []
     contexts = [_context(request, flag, wanted) for flag in found]
     return [render_to_string("dedup/card_body.html", one, request) for one in contexts]
 
@@ -98,73 +99,72 @@ def card(request: HtmxRequest, pk: int) -> HttpResponse:
     return _show_card(request, flag, queue.Filter.parse(request.GET))
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two questions on a card, with the thread in which it stands now."""
-
-    question: Question
-    marked: Marked
-    root: Question
-    thread: Thread
-    answers: list[ThreadAnswer]
-    duplicates: list[Question]
-
-
 def _show_card(
     request: HtmxRequest, flag: Flag, wanted: queue.Filter, *, status: int = 200,
     conflict: str = "", faster: Review | None = None,
 ) -> HttpResponse:  # fmt: skip
     context = _context(request, flag, wanted) | {"conflict": conflict, "faster": faster}
-    following, preceding = queue.neighbours(request.user, flag, wanted)
-    context |= {
-        "next": following and card_url(following.pk, wanted),
-        "previous": preceding and card_url(preceding.pk, wanted),
-        "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
-    }
+    context["others"] = [one for one in queue.reviewers_now() if one.pk != request.user.pk]
+    if not context["is_blind"]:  # its place in the queue would tell its score
+        following, preceding = queue.neighbours(request.user, flag, wanted)
+        context["next"] = following and card_url(following.pk, wanted)
+        context["previous"] = preceding and card_url(preceding.pk, wanted)
     is_part = DESK in request.headers
     template = "dedup/card_body.html" if is_part else "dedup/card.html"
     return render(request, template, context, status=status)
 
 
 def _context(request: HtmxRequest, flag: Flag, wanted: queue.Filter) -> dict[str, Any]:
-    """What a card shows. Claims the pair where it is free."""
+    """What a card shows. Claims the pair where it is free.
+
+    A known case is shown as a pair from below the threshold is, and as it was when it was decided.
+    """
     with_people = Question.objects.select_related("product", "asked_by", "canonical")
     both = {question.pk: question for question in with_people.filter(pk__in=flag.question_ids)}
     older, newer = both[flag.older_id], both[flag.newer_id]
-    is_open = flag.status == Flag.Status.OPEN
-    is_mine = is_open and queue.claim(flag=flag, by=request.user)
-    one, other = (q.canonical or q for q in (older, newer))
+    item = blind.item_of(flag, request.user)
+    is_known = item is not None and not item.verdict
+    is_open, is_blind = is_known or flag.status == Flag.Status.OPEN, is_known or flag.is_blind
+    is_mine = is_known or (is_open and queue.claim(flag=flag, by=request.user))
+    one, other = (older, newer) if is_blind else (q.canonical or q for q in (older, newer))
+    until = (is_known and flag.decided_at) or timezone.now()
+    side = partial(sides.alone, until=until) if is_blind else sides.in_thread
     canonical = merging.choose_direction(one, other)[1]
     said = list(flag.reviews.select_related("by").order_by("-pk"))
     decided = (one for one in said if one.undone_at is None and one.verdict in Review.DECISIONS)
     ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
     names = Product.objects.values_list("name", flat=True)
+    texts = sides.whole(newer), sides.whole(older)
     return {
         "flag": flag,
         "wanted": wanted,
         "newer": newer,
         "sides": [
-            _side(newer, older, ours, request.user),
-            _side(older, newer, theirs, request.user),
+            side(newer, older, ours, request.user),
+            side(older, newer, theirs, request.user),
         ],
         "canonical": canonical,
         "why_stays": merging.why_stays(other if canonical == one else one, canonical),
         "is_open": is_open,
         "is_mine": is_mine,
-        "is_blind": is_open and flag.lane == Flag.Lane.SAMPLED,
+        "is_blind": is_blind,
         "has_direction": one.pk != other.pk,  # else they are merged, and that is disputed
-        "reviews": said,
+        "reviews": [] if is_blind else said,
         "decision": None if is_open else next(decided, None),
         "verdicts": Review.DECISIONS,
         "same_readers": one.has_same_readers_as(other),
         "merges_at_once": merging.may_merge(request.user, one, other),
-        "is_marked": is_open and one.pk != other.pk and review.is_marked(one, other),
-        "differences": differences.differences(_whole(newer), _whole(older), products=names),
-        "like_it": precedent.like_it(flag),
+        "is_marked": is_open and not is_blind and _is_marked(one, other),
+        "differences": differences.differences(*texts, products=names),
+        "like_it": None if is_blind else precedent.like_it(flag),
         "candidates": _candidates(flag),
         "passing": [(Review.Verdict.SNOOZED, "snooze"), (Review.Verdict.UNSURE, "unsure")],
         "next": f"{reverse('review_next')}?{urlencode([*wanted.parts, ('held', flag.pk)])}",
     }
+
+
+def _is_marked(one: Question, other: Question) -> bool:
+    return one.pk != other.pk and review.is_marked(one, other)
 
 
 def _candidates(flag: Flag) -> list[Flag]:
@@ -180,21 +180,6 @@ def _alignment(flag: Flag, newer: Question, older: Question) -> list[Any] | None
     return flag.alignment if texts == (flag.older_hash, flag.newer_hash) else None
 
 
-def _side(question: Question, opposite: Question, marked: Marked, reader: User) -> Side:
-    """What a card shows of a question: the whole thread, or its own part where both are in one."""
-    root = question.canonical or question
-    whole = thread.read(root, reader)
-    if root.pk == opposite.root_id:
-        own = [given for given in whole.answers if given.answer.question_id == question.pk]
-        return Side(question, marked, root, whole, own, [])
-    shown = [one for one in whole.duplicates if one.pk != question.pk]
-    return Side(question, marked, root, whole, whole.answers, shown)
-
-
-def _whole(question: Question) -> str:
-    return f"{question.title}\n{question.body}"
-
-
 @require_POST
 @reviewers_only
 def decide(request: HtmxRequest, pk: int) -> HttpResponse:
@@ -203,9 +188,9 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
     A page with its script gets what it needs to go on: the way back, and cards to come.
     """
     flag = get_object_or_404(Flag.objects.select_related("release", "claimed_by"), pk=pk)
-    wanted = queue.Filter.parse(request.POST)
+    wanted, is_blind = queue.Filter.parse(request.POST), flag.is_blind
     try:
-        said = _decide(request, flag)
+        said = _answer(request, flag) or _decide(request, flag)
     except review.FlagClosed as error:
         said_first = _("Somebody was faster: this pair has been decided already.")
         return _show_card(
@@ -217,11 +202,38 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
     if said is None:
         choose = _("Please choose a decision.")
         return _show_card(request, flag, wanted, status=400, conflict=choose)
+    revealed, undo = _revealed(said, flag, is_blind), said.pk if isinstance(said, Review) else None
     if DESK in request.headers:
-        context = {"said": said, "cards": _ahead(request, request.POST)}
+        cards = _ahead(request, request.POST)
+        context = {"said": said, "revealed": revealed, "undo": undo, "cards": cards}
         return render(request, "dedup/decided.html", context)
-    messages.info(request, f"{said.get_verdict_display()}.", extra_tags=f"undo-{said.pk}")
+    words = f"{said.get_verdict_display()}. {revealed}".strip()
+    messages.info(request, words, extra_tags=f"undo-{undo}" if undo else "")
     return redirect(f"{reverse('review_next')}?{wanted.query}")
+
+
+def _answer(request: HtmxRequest, flag: Flag) -> BlindItem | None:
+    """Keep what the form says of a known case; None where it is none to this person."""
+    item, verdict = blind.item_of(flag, request.user), request.POST.get("verdict", "")
+    if item is None or verdict not in Review.Verdict:
+        return None
+    return blind.answer(item=item, verdict=verdict, by=request.user)
+
+
+def _revealed(said: Review | BlindItem, flag: Flag, is_blind: bool) -> str:
+    """What a card without its score kept back, now that it is decided."""
+    if isinstance(said, BlindItem):
+        stands = {"verdict": said.get_expected_display()}
+        if said.agrees:
+            return _("A known case: it had been decided “%(verdict)s”, as you see it.") % stands
+        return _("A known case: it had been decided “%(verdict)s”. That still stands.") % stands
+    if not is_blind or said.verdict not in Review.DECISIONS:
+        return ""
+    if flag.known_probability is None:
+        return _("The machine had put it below its threshold.")
+    return _("The machine gave it %(percent)s, below its threshold.") % {
+        "percent": percent(flag.known_probability)
+    }
 
 
 def _decide(request: HtmxRequest, flag: Flag) -> Review | None:

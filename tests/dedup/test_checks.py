@@ -29,6 +29,13 @@ def test_a_limit_of_nothing_is_refused(settings, name):
     assert ids(checks.check_settings()) == ["dedup.E002"]
 
 
+@pytest.mark.parametrize("pairs", [-0.01, float("nan")])
+def test_less_than_no_pair_a_question_cannot_be_asked(settings, pairs):
+    settings.DEDUP_SAMPLED_PER_QUESTION = pairs
+
+    assert ids(checks.check_settings()) == ["dedup.E004"]
+
+
 def test_a_release_that_cannot_be_read_is_a_warning_as_the_site_works_without(settings, tmp_path):
     settings.DEDUP_ARTIFACTS = tmp_path
     write_release(tmp_path, "whole")

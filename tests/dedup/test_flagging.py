@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from dedup import desk, flagging, review
-from dedup.decision import ScoredCandidate
+from dedup.decision import Sampled, ScoredCandidate
 from dedup.flagging import Findings
 from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Score
@@ -31,15 +31,16 @@ def pair():
     return QuestionFactory.create_batch(2)
 
 
-def found(question, *others, release, probability=0.95, aligned=None):
-    """What a check of `question` found, all others equally likely."""
+def found(question, *others, release, probability=0.95, aligned=None, share=None):
+    """What a check of `question` found, all others equally likely; drawn, with a share."""
     texts = {other.pk: text_of(other) for other in others}
     scored = [
         ScoredCandidate(other.pk, other.root_id, texts[other.pk].hash, 3.0, 0.9, probability)
         for other in others
     ]
     likely = [candidate for candidate in scored if candidate.probability >= release.threshold]
-    return Findings(text_of(question), texts, scored, likely, release, aligned or {})
+    sampled = [Sampled(candidate, share) for candidate in scored if share]
+    return Findings(text_of(question), texts, scored, likely, release, aligned or {}, sampled)
 
 
 def check(question, *others, now=NOW, **given):
@@ -268,6 +269,91 @@ def test_the_database_refuses_a_second_flag_for_a_pair(pair, release, turned):
 def test_the_database_refuses_a_flag_of_a_question_with_itself(pair, release):
     with pytest.raises(IntegrityError, match="flag_joins_two_questions"), transaction.atomic():
         FlagFactory(older=pair[0], newer=pair[0], release=release)
+
+
+def lane_of(pair):
+    flag = Flag.objects.get(older=pair[0], newer=pair[1])
+    return flag.status, flag.lane, flag.asked_share
+
+
+def test_a_pair_from_below_the_threshold_is_kept_with_how_probable_it_was_to_be_asked(
+    pair, release
+):
+    check(*pair, release=release, probability=0.3, share=0.02)
+
+    assert lane_of(pair) == ("open", "sampled", 0.02)
+    assert Flag.objects.get().probability == 0.3
+
+
+def test_of_two_checks_that_drew_a_pair_the_larger_share_counts(pair, release):
+    for share in (0.02, 0.05, 0.01):
+        check(*pair, release=release, probability=0.3, share=share)
+
+    assert lane_of(pair) == ("open", "sampled", 0.05)
+
+
+def test_what_was_drawn_stays_though_the_next_check_does_not_draw_it(pair, release):
+    check(*pair, release=release, probability=0.3, share=0.02)
+    check(*pair, release=release, probability=0.2)
+
+    assert lane_of(pair) == ("open", "sampled", 0.02)
+
+
+def test_what_was_drawn_goes_when_its_question_now_reads_otherwise(pair, release):
+    check(*pair, release=release, probability=0.3, share=0.05)
+    edit(pair[1], "Something else")
+    check(pair[1], release=release)
+    assert status_of(pair) == Flag.Status.WITHDRAWN
+
+    check(*pair, release=release, probability=0.3, share=0.02)
+    assert lane_of(pair) == ("open", "sampled", 0.02)
+
+
+def test_a_pair_that_rises_to_the_threshold_is_a_flag_like_any(pair, release):
+    check(*pair, release=release, probability=0.3, share=0.02)
+    check(*pair, release=release, probability=0.9, now=LATER)
+
+    assert lane_of(pair) == ("open", "flagged", 1.0)
+    assert Flag.objects.get().flagged_at == LATER
+
+
+def test_a_flag_that_falls_below_the_threshold_may_be_drawn_like_any_pair(pair, release):
+    check(*pair, release=release)
+    check(*pair, release=release, probability=0.3, share=0.02)
+
+    assert lane_of(pair) == ("open", "sampled", 0.02)
+
+
+def test_a_disputed_merge_waits_for_all_to_see_whether_its_pair_is_drawn_or_was(
+    pair, release, admin
+):
+    check(*pair, release=release, probability=0.3, share=0.02)
+    review.confirm(flag=Flag.objects.get(), canonical=pair[0], by=admin)
+    desk.dispute(question=pair[1], by=pair[1].asked_by, reason="Mine is square")
+    assert lane_of(pair) == ("open", "flagged", 1.0)
+
+    check(*pair, release=release, probability=0.3, share=0.02)
+    assert lane_of(pair) == ("open", "flagged", 1.0)
+
+
+def test_a_pair_that_a_person_judged_is_not_drawn_again_until_a_text_changes(pair, release, agent):
+    check(*pair, release=release, probability=0.3, share=0.02)
+    review.dismiss(flag=Flag.objects.get(), by=agent)
+    check(*pair, release=release, probability=0.3, share=0.05)
+    assert lane_of(pair) == ("dismissed", "sampled", 0.02)
+
+    edit(pair[0], "Said otherwise")
+    check(*pair, release=release, probability=0.3, share=0.05)
+    assert lane_of(pair) == ("open", "sampled", 0.05)
+
+
+def test_what_is_drawn_wakes_nothing_that_waits_for_more_of_its_kind(pair, release, agent):
+    asleep = FlagFactory(older=pair[0])
+    review.snooze(flag=asleep, by=agent, until=LATER, more=2, now=NOW)
+    check(*pair, release=release, probability=0.3, share=0.02)
+
+    asleep.refresh_from_db()
+    assert asleep.snoozed_left == 2
 
 
 @pytest.mark.parametrize("size", [1, 20])

@@ -78,6 +78,22 @@ def test_what_was_scored_is_kept_with_its_release_and_texts(scorer):
     assert not Flag.objects.exists()
 
 
+def test_a_pair_from_below_the_threshold_is_drawn_once_for_all_checks(scorer, settings):
+    settings.DEDUP_SAMPLED_PER_QUESTION = 5
+    questions = [ask(f"My lamp number {i} is dark") for i in range(30)]
+    check_all()
+    first = set(Flag.objects.values_list("pk", "lane", "status"))
+    shares = list(Flag.objects.values_list("asked_share", flat=True))
+    assert 30 < len(first) < 130
+    assert {(lane, status) for _, lane, status in first} == {("sampled", "open")}
+    # The first batch of sixteen met fifteen others, the second met all.
+    assert {round(share, 3) for share in shares} == {round(5 / 15, 3), round(5 / 29, 3)}
+
+    outbox.put_all([question.pk for question in questions])
+    check_all()
+    assert first == set(Flag.objects.values_list("pk", "lane", "status"))
+
+
 def test_no_more_are_flagged_than_the_limit_says(scorer, settings):
     settings.DEDUP_FLAGS_PER_QUESTION = 2
     for _ in range(4):

@@ -1,6 +1,7 @@
 """Which pairs wait for whom, in which order, and who holds them."""
 
 import random
+from collections import Counter
 from datetime import timedelta
 from itertools import combinations
 from threading import Barrier, Thread
@@ -112,10 +113,62 @@ def test_who_wants_a_second_opinion_does_not_get_the_pair_back(agent, admin):
     assert (flag.unsure_by, flag.unsure) == (agent, "Which lamp?")
 
 
-def test_pairs_from_below_the_threshold_are_not_in_the_queue(agent):
-    FlagFactory(lane=Flag.Lane.SAMPLED, asked_share=0.01)
+def sampled(**given):
+    return FlagFactory(lane=Flag.Lane.SAMPLED, asked_share=0.01, probability=0.3, **given)
 
-    assert list(queue.queue(agent)) == []
+
+def sampled_for(person, **given):
+    return queue.claim_sampled(person, chance=random.Random(1), **given)
+
+
+def test_pairs_from_below_the_threshold_are_not_in_the_queue(agent):
+    flag = FlagFactory()
+    sampled()
+
+    assert list(queue.queue(agent)) == [flag]
+    assert queue.claim_next(agent, count=3) == [flag]
+    assert queue.neighbours(agent, flag) == (None, None)
+
+
+def test_a_pair_from_below_the_threshold_hides_no_flag_and_stands_back_behind_it(agent):
+    release = ReleaseFactory(threshold=0.1)
+    flag = FlagFactory(release=release, probability=0.2)
+    low = sampled(older=flag.older, newer=QuestionFactory(canonical=flag.newer))
+
+    assert list(queue.queue(agent)) == queue.claim_next(agent) == [flag]
+    assert sampled_for(agent) is None
+    review.dismiss(flag=flag, by=agent)
+    assert sampled_for(agent) == low
+
+
+def test_two_people_never_get_the_same_pair_from_below_the_threshold(agent, admin):
+    flags = [sampled(), sampled()]
+    found = [sampled_for(person) for person in (agent, admin)]
+
+    assert sorted(flag.pk for flag in found) == [flag.pk for flag in flags]
+    assert sampled_for(agent) == found[0]  # it is held for them
+    assert sampled_for(agent, held=[found[0].pk]) is None
+
+
+def test_each_pair_from_below_the_threshold_comes_as_often_whatever_its_probability(agent):
+    for probability in (0.1, 0.2, 0.7):
+        FlagFactory(lane=Flag.Lane.SAMPLED, probability=probability)
+    chance, seen = random.Random(3), Counter()
+    for _ in range(90):
+        flag = queue.claim_sampled(agent, chance=chance)
+        seen[flag.probability] += 1
+
+    assert min(seen[p] for p in (0.1, 0.2, 0.7)) > 18
+
+
+def test_what_somebody_skipped_or_a_filter_leaves_out_does_not_come_blindly_either(agent, admin):
+    flag = sampled(newer=QuestionFactory(language="de"))
+    assert sampled_for(agent, wanted=asked(language="en")) is None
+    assert sampled_for(agent, wanted=asked(language="de")) == flag
+
+    review.skip(flag=flag, by=agent)
+    assert sampled_for(agent) is None
+    assert sampled_for(admin) == flag
 
 
 def test_several_cards_are_held_at_once_but_for_those_that_a_page_has(agent):

@@ -145,7 +145,7 @@ def _submit(url: str, *, say: Callable[[str], object]) -> dict[str, int]:
 
 def _flags_of(question_id: int) -> list[Flag]:
     pair = Q(older=question_id) | Q(newer=question_id)
-    found = Flag.objects.open().filter(pair, flagged_at__lte=timezone.now())
+    found = Flag.objects.open().flagged().filter(pair, flagged_at__lte=timezone.now())
     return list(found.select_related("older", "newer").order_by("-probability"))
 
 
