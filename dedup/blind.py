@@ -121,6 +121,8 @@ def _items(reviewer: User) -> QuerySet[BlindItem]:
 
 def item_of(flag: Flag, reviewer: User) -> BlindItem | None:
     """The known case that this pair is to the reviewer, answered or not."""
+    if flag.status not in Review.DECISIONS:
+        return None
     return _items(reviewer).filter(flag=flag).select_related("flag").first()
 
 

@@ -151,6 +151,7 @@ EXPECTED = {
         "GET": each(["open", "secret", "missing"], NEVER),
         "POST": agents({"open": "302= 302=", "secret": "302 302", "missing": "404 404"}),
     },
+    "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),

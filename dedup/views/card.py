@@ -225,8 +225,8 @@ def _revealed(said: Review | BlindItem, flag: Flag, is_blind: bool) -> str:
     if isinstance(said, BlindItem):
         stands = {"verdict": said.get_expected_display()}
         if said.agrees:
-            return _("A known case: it had been decided “%(verdict)s”, as you see it.") % stands
-        return _("A known case: it had been decided “%(verdict)s”. That still stands.") % stands
+            return _("A known case, decided “%(verdict)s” before, as you see it.") % stands
+        return _("A known case, decided “%(verdict)s” before. That still stands.") % stands
     if not is_blind or said.verdict not in Review.DECISIONS:
         return ""
     if flag.known_probability is None:

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import bulk, queue, review
+from dedup import agreement, bulk, queue, review
 from dedup.models import Flag, Review, SavedView
 from dedup.views.request import all_seen_versions, numbers, queue_url, reviewers_only, whole_number
 from support import merging
@@ -37,6 +37,7 @@ def show(request: HtmxRequest) -> HttpResponse:
         "today": queue.today(request.user, left=_left(request, wanted, page)),
         "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
         "recent": _recent(request),
+        "rate": agreement.rate(request.user),
         "waiting": OutboxEntry.objects.waiting().count(),
         "quarantined": OutboxEntry.objects.quarantined().select_related("question")[:20],
     }

@@ -6,9 +6,10 @@ from statistics import median
 
 import pytest
 
-from dedup import queue
-from dedup.models import Flag, Review
+from dedup import queue, review
+from dedup.models import BlindItem, Flag, Review
 from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
+from tests.fakes import KNOWN, NEITHER, SAMPLED
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -192,6 +193,45 @@ def test_the_palette_finds_an_action_by_its_name(visit, agent, pairs):
     until_stored(visitor, 1)
 
     assert Review.objects.get().verdict == "dismissed"
+
+
+def test_a_known_case_comes_between_other_cards_and_is_told_apart_only_when_answered(
+    visit, agent, admin, pairs, dice
+):
+    review.confirm(flag=pairs[3], canonical=pairs[3].older, by=admin)
+    low = FlagFactory(lane=Flag.Lane.SAMPLED, probability=0.3)
+    dice.thrown = [NEITHER, KNOWN, SAMPLED, NEITHER]
+    visitor = visit(agent)
+    visitor.open("/review/next/")
+    visitor.page.wait_for_load_state("networkidle")
+    shown = [card_of(visitor)]
+    for key in "nnd":
+        press_and_wait(visitor, key)
+        shown.append(card_of(visitor))
+        assert visitor.path() == f"/review/{shown[-1]}/"
+    visitor.page.get_by_text("decided “Duplicate” before. That still stands.").wait_for()
+    visitor.page.get_by_text("The machine gave it 30 %, below its threshold.").wait_for()
+
+    assert shown == [pairs[0].pk, pairs[3].pk, low.pk, pairs[1].pk]
+    assert BlindItem.objects.get().verdict == "dismissed"
+    verdicts = Review.objects.filter(by=agent).values_list("flag", "verdict")
+    assert dict(verdicts) == {pairs[0].pk: "dismissed", low.pk: "confirmed"}
+    with visitor.page.expect_navigation():
+        visitor.page.keyboard.press("u")  # what can be undone is the pair from below, not the case
+    assert visitor.path() == f"/review/{low.pk}/"
+
+
+def test_a_known_case_is_answered_without_a_script(visit, agent, admin, pairs, dice):
+    review.dismiss(flag=pairs[3], by=admin)
+    dice.thrown = [KNOWN, NEITHER]
+    visitor = visit(agent, java_script_enabled=False)
+    visitor.open("/review/next/")
+    assert visitor.path() == f"/review/{pairs[3].pk}/"
+    visitor.page.get_by_role("button", name=re.compile("^Not a duplicate")).click()
+    visitor.page.get_by_text("as you see it.").wait_for()
+
+    assert visitor.path() == f"/review/{pairs[0].pk}/"
+    assert BlindItem.objects.get().verdict == "dismissed"
 
 
 def test_without_a_script_everything_goes_by_forms(visit, agent, pairs):

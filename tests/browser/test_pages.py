@@ -1,12 +1,14 @@
 """Every page: for everybody's eyes and hands, light and dark, on a phone, and light to load."""
 
 import gzip
+from random import Random
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 
-from dedup import desk, review
+from dedup import blind, desk, review
+from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
 from support import merging, outbox
 from support.models import OutboxEntry
@@ -14,6 +16,7 @@ from tests.factories import (
     AnswerFactory,
     FlagFactory,
     QuestionFactory,
+    ReleaseFactory,
     SubscriptionFactory,
     VoteFactory,
 )
@@ -37,6 +40,20 @@ UNFIT = """() => {
 axe = Axe()
 
 
+def judge_many_blindly(person, by):
+    """Twelve pairs that one decided and the other judged, and one the other way round."""
+    release = ReleaseFactory()
+    for i in range(12):
+        flag = FlagFactory(release=release)
+        review.dismiss(flag=flag, by=by)
+        verdict = "confirmed" if i == 0 else "related"
+        given = {"expected": "dismissed", "verdict": verdict, "decided_at": timezone.now()}
+        BlindItem.objects.create(flag=flag, by=person, asked_share=0.1, **given)
+    review.dismiss(flag=FlagFactory(release=release), by=person)
+    item = blind.draw(by, chance=Random(1), now=timezone.now())
+    blind.answer(item=item, verdict="dismissed", by=by)
+
+
 @pytest.fixture
 def lived_in(customer, agent, admin):
     """A portal with everything that pages know how to show; returns addresses by role."""
@@ -55,6 +72,13 @@ def lived_in(customer, agent, admin):
     private_pair = FlagFactory(older=older, newer=unchecked, probability=0.99)
     decided = FlagFactory(probability=0.97)
     review.confirm(flag=decided, canonical=decided.older, by=agent)
+    low = FlagFactory(lane=Flag.Lane.SAMPLED, probability=0.3)
+    AnswerFactory(question=low.older)
+    review.dismiss(flag=FlagFactory(), by=admin)
+    case = blind.draw(agent, chance=Random(1), now=timezone.now()).flag
+    agent.display_name = LONG[:60]
+    agent.save(update_fields=["display_name"])
+    judge_many_blindly(agent, admin)
     disputed = desk.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
     review.skip(flag=FlagFactory(), by=agent)
     return {
@@ -65,10 +89,10 @@ def lived_in(customer, agent, admin):
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",
                    "/accounts/2fa/", "/accounts/2fa/totp/activate/", "/accounts/logout/"],
         agent: ["/review/", "/review/?band=likely&who=free", f"/review/{open_pair.pk}/",
-                f"/review/{private_pair.pk}/",
+                f"/review/{private_pair.pk}/", f"/review/{low.pk}/", f"/review/{case.pk}/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url()],
-        admin: ["/manage/merges/", f"/manage/merge/{waiting.pk}/{older.pk}/",
+        admin: ["/manage/merges/", "/manage/agreement/", f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],
     }  # fmt: skip

@@ -14,7 +14,7 @@ from dedup import blind, desk, feedback, queue, review
 from dedup.models import BlindItem, Flag, Review
 from dedup.queue import Filter
 from support import asking, merging
-from support.models import AuditEntry, Merge, Notification, Question
+from support.models import Acceptance, AuditEntry, Merge, Notification, Question
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -363,9 +363,10 @@ def test_a_merged_case_shows_two_questions_as_they_were(client, agent, admin):
         older=QuestionFactory(title="Where is the switch?"),
         newer=QuestionFactory(title="No switch here"),
     )
-    AnswerFactory(question=flag.newer, body="Behind the door.")
+    behind = AnswerFactory(question=flag.newer, body="Behind the door.")
     review.confirm(flag=flag, canonical=flag.older, by=admin)
     AnswerFactory(question=flag.older, body="The other person has it already.")
+    Acceptance.objects.create(question=flag.older, answer=behind)
     merging.merge(duplicate=QuestionFactory(title="Came along"), canonical=flag.older, by=admin)
     drawn_for(agent)
     client.force_login(agent)
@@ -373,8 +374,9 @@ def test_a_merged_case_shows_two_questions_as_they_were(client, agent, admin):
 
     assert page.count("Behind the door.") == 1
     for betrayed in (
-        "Merged already", "merged into", "Came along", "has it already", "This pair is closed",
-        "Said before", str(admin.username), "/manage/unmerge/", f"/questions/{flag.older_id}/",
+        "Accepted", "Merged already", "merged into", "Came along", "has it already",
+        "This pair is closed", "Said before", str(admin.username), "/manage/unmerge/",
+        f"/questions/{flag.older_id}/",
         f"/questions/{flag.newer_id}/", "Somebody has said",
     ):  # fmt: skip
         assert betrayed not in page, betrayed
@@ -424,9 +426,9 @@ def test_only_who_was_asked_sees_a_case_as_open(client, agent, admin):
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
-        ("dismissed", "it had been decided “Related, not the same”, as you see it."),
-        ("confirmed", "it had been decided “Related, not the same”. That still stands."),
-        ("skipped", "it had been decided “Related, not the same”. That still stands."),
+        ("dismissed", "decided “Related, not the same” before, as you see it."),
+        ("confirmed", "decided “Related, not the same” before. That still stands."),
+        ("skipped", "decided “Related, not the same” before. That still stands."),
     ],
 )
 @pytest.mark.parametrize("header", [{}, {"X-Desk": "1"}])
