@@ -36,7 +36,7 @@ class Preview:
 
 def preview(*, flag_ids: Collection[int], verdict: str, by: User) -> Preview:
     """Say of each pair what the verdict would do to it. Writes and locks nothing."""
-    flags = Flag.objects.filter(pk__in=flag_ids).in_queue_order()
+    flags = Flag.objects.filter(pk__in=flag_ids).unhidden().in_queue_order()
     flags = flags.select_related("older__canonical", "newer__canonical", "release")
     rows: list[Row] = []
     versions: dict[int, int] = {}

@@ -412,6 +412,16 @@ def test_programs_and_djangos_admin_do_not_tell_a_score_either(client, admin):
     assert at(low) in text(client.get(reverse("admin:dedup_flag_changelist")))
 
 
+def test_a_preview_of_many_tells_no_score_either(client, agent):
+    low, flag = sampled(), FlagFactory()
+    client.force_login(agent)
+    given = {"flag": [low.pk, flag.pk], "verdict": "dismissed"}
+    page = text(client.post(reverse("review_many"), given))
+
+    assert flag.newer.title in page
+    assert low.newer.title not in page
+
+
 def test_only_who_was_asked_sees_a_case_as_open(client, agent, admin):
     flag = decided(admin)
     drawn_for(agent)
