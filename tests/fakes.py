@@ -50,6 +50,7 @@ class FakeScorer:
             if word in older
         ]
 
+
 class Dice(random.Random):
     """Chance that throws what it is told, then what comes last for ever; it chooses by a seed."""
 

@@ -10,7 +10,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import blind, desk, feedback, queue, review
+from dedup import blind, desk, feedback, precedent, queue, review
 from dedup.models import BlindItem, Flag, Review
 from dedup.queue import Filter
 from support import asking, merging
@@ -239,7 +239,7 @@ def test_what_is_said_of_a_known_case_changes_nothing_but_the_case(
     flag = decided(admin, stood)
     item = drawn_for(agent)
     before, labels = everything(), feedback.labelled_pairs()
-    counted, like = queue.today(agent, left=0), review.like_it(flag, 1)
+    counted, like = queue.today(agent, left=0), precedent.like_it(flag, 1)
     client.force_login(agent)
     given = {"verdict": verdict, "canonical": flag.older_id, "snooze": "hour", "note": "?"}
     answer = client.post(at(flag, "review_decide"), given)
@@ -250,7 +250,7 @@ def test_what_is_said_of_a_known_case_changes_nothing_but_the_case(
     assert item.decided_at is not None
     assert everything() == before
     assert feedback.labelled_pairs() == labels
-    assert (queue.today(agent, left=0), review.like_it(flag, 1)) == (counted, like)
+    assert (queue.today(agent, left=0), precedent.like_it(flag, 1)) == (counted, like)
 
 
 def test_a_known_case_is_answered_once_and_by_who_was_asked(agent, admin):
