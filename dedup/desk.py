@@ -12,7 +12,15 @@ from django.utils import timezone
 
 from dedup import review
 from dedup.models import Flag, Release, Review
-from dedup.review import NotWaiting, NotYours, ReviewRefused, across, close, pair_of
+from dedup.review import (
+    NotWaiting,
+    NotYours,
+    ReviewRefused,
+    across,
+    close,
+    pair_of,
+    reopen,
+)
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
@@ -74,17 +82,20 @@ def merge(
 
 @merging.retried
 def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
-    """Take any merge back, and mark its pair as "not a duplicate", so that no check asks again.
+    """Take any merge back, and mark its pair as "not a duplicate", so that no check asks again; so
+    are all confirmed pairs across the two threads that it leaves, or they would wait to be merged.
 
     Within 30 s of the merge it was a slip: no mark, and what was decided with it is open again.
     Raises merging.MergeRefused.
     """
     now = now or timezone.now()
     led = Q(reviews__merge=merge, reviews__undone_at=None)
-    flags = Flag.objects.filter(led | pair_of(merge.duplicate_id, merge.canonical_id))
-    ids = {pk for pair in flags.values_list("older_id", "newer_id") for pk in pair}
-    merging.lock_threads(merge.duplicate_id, merge.canonical_id, *ids)
-    locked = list(Flag.objects.filter(pk__in=flags.values("pk")).order_by("pk").select_for_update())
+    own = Flag.objects.filter(led | pair_of(merge.duplicate_id, merge.canonical_id))
+    ids = {pk for pair in own.values_list("older_id", "newer_id") for pk in pair}
+    threads = merging.lock_threads(merge.duplicate_id, merge.canonical_id, *ids)
+    crossing = Flag.objects.filter(_between(merge, threads), status=Flag.Status.CONFIRMED)
+    flags = Flag.objects.filter(Q(pk__in=own.values("pk")) | Q(pk__in=crossing.values("pk")))
+    locked = list(flags.order_by("pk").select_for_update())
     was_in_force = Merge.objects.in_force().filter(pk=merge.pk).exists()
     undone = merging.unmerge(merge=merge, by=by, now=now)
     if was_in_force and now - undone.merged_at > merging.UNDO:
@@ -93,6 +104,14 @@ def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
     elif was_in_force:
         _forget(undone, now=now)
     return undone
+
+
+def _between(edge: Merge, threads: Mapping[int, Question]) -> Q:
+    """Which flags join what an unmerge gives back to what stays in its thread."""
+    back = set(merging.subtree(edge.duplicate_id))
+    root_id = threads[edge.canonical_id].root_id
+    rest = {pk for pk, question in threads.items() if question.root_id == root_id} - back
+    return Q(older__in=back, newer__in=rest) | Q(older__in=rest, newer__in=back)
 
 
 @merging.retried
@@ -149,7 +168,9 @@ def _forget(edge: Merge, *, now: datetime) -> None:
     """Open again what was decided with this merge; what was decided before it still stands."""
     led = Review.objects.standing().filter(merge=edge, verdict=Review.Verdict.CONFIRMED)
     same_act = led.filter(by=edge.merged_by_id, reviewed_at=edge.merged_at)
-    Flag.objects.filter(reviews__in=same_act).update(status=Flag.Status.OPEN, decided_at=None)
+    for said in same_act.select_related("flag"):
+        reopen(said.flag, said)
+        said.flag.save()
     same_act.update(undone_at=now)
     led.update(merge=None)
 

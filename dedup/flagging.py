@@ -1,6 +1,6 @@
 """Writes scores and flags, in the transaction that settles the claim."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
@@ -176,14 +176,22 @@ def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> N
 
 
 def was_parted(one: int, other: int) -> bool:
-    """Whether people merged this pair and later took it back, and neither text has changed since.
+    """Whether people merged this pair, later took it back, and neither text has changed since."""
+    return bool(parted([one, other]))
+
+
+def parted(question_ids: Collection[int]) -> set[frozenset[int]]:
+    """Which pairs of these people merged and later took back, without a change of text since.
 
     What was taken back at once was a slip, and says nothing.
     """
-    pair = Q(duplicate=one, canonical=other) | Q(duplicate=other, canonical=one)
-    parted = Merge.objects.filter(pair, undone_at__gt=F("merged_at") + UNDO)
-    edge = parted.order_by("-undone_at").select_related("duplicate", "canonical").first()
-    if edge is None or edge.undone_at is None:
-        return False
-    edits = [q.edited_at for q in (edge.duplicate, edge.canonical) if q.edited_at]
-    return all(edited_at <= edge.undone_at for edited_at in edits)
+    edges = Merge.objects.filter(
+        duplicate__in=question_ids,
+        canonical__in=question_ids,
+        undone_at__gt=F("merged_at") + UNDO,
+    )
+    unchanged = (
+        Q(**{f"{end}__edited_at__isnull": True}) | Q(**{f"{end}__edited_at__lte": F("undone_at")})
+        for end in ("duplicate", "canonical")
+    )
+    return {frozenset([e.duplicate_id, e.canonical_id]) for e in edges.filter(*unchanged)}

@@ -84,7 +84,7 @@ def confirm(
     one, other = (threads[threads[pk].root_id] for pk in (flag.older_id, flag.newer_id))
     stays = threads[threads[canonical.pk].root_id]
     goes = other if stays.pk == one.pk else one
-    review = _decide(flag, Review.Verdict.CONFIRMED, by=by, now=now, canonical=stays)
+    review = record(flag, Review.Verdict.CONFIRMED, by=by, now=now, canonical=stays)
     can_be_one = goes.pk != stays.pk and stays.has_same_readers_as(goes)
     if can_be_one and merging.may_merge(by, goes, stays):
         evidence = Evidence(flag.known_probability, flag.release.name)
@@ -116,7 +116,7 @@ def dismiss(
     flag = _open(flag)
     merging.refuse_stale(threads, seen or {})
     verdict = Review.Verdict.RELATED if is_related else Review.Verdict.DISMISSED
-    review = _decide(flag, verdict, by=by, now=now, note=note)
+    review = record(flag, verdict, by=by, now=now, note=note)
     if edge := disputed_edge(flag):
         try:
             review.merge = merging.unmerge(merge=edge, by=by, now=now)
@@ -202,13 +202,28 @@ def _take_back(review: Review, flag: Flag, *, by: User, now: datetime) -> None:
     review.undone_at = now
     review.save(update_fields=["undone_at"])
     if flag.status == review.verdict:
-        flag.status, flag.decided_at = Flag.Status.OPEN, None
+        reopen(flag, review)
     if review.verdict == Review.Verdict.SNOOZED:
         flag.snoozed_until = flag.snoozed_left = None
     if review.verdict == Review.Verdict.UNSURE:
         flag.unsure_by, flag.unsure_at, flag.unsure = None, None, ""
     flag.save()
     audit.record("review_undone", by=by, now=now, flag=flag.pk, review=review.pk)
+
+
+def reopen(flag: Flag, review: Review) -> None:
+    """Take a flag back to before the review that closed it: open, or as it was where nothing but
+    the review itself had asked."""
+    if flag.flagged_at != review.reviewed_at:
+        flag.status, flag.decided_at = Flag.Status.OPEN, None
+        return
+    said = flag.reviews.standing().filter(verdict__in=Review.DECISIONS, pk__lt=review.pk)
+    before = said.order_by("-pk").first()
+    if before is None:
+        flag.status = Flag.Status.WITHDRAWN
+        return
+    flag.status, flag.decided_at = before.verdict, before.reviewed_at
+    flag.older_hash, flag.newer_hash = before.older_hash, before.newer_hash
 
 
 def _is_newest(review: Review, flag: Flag) -> bool:
@@ -242,7 +257,11 @@ def overrule(
     flag = Flag.objects.select_for_update(of=["self"]).get(pk=review.flag_id)
     if not _is_newest(review, flag):
         raise FlagClosed(flag)
+    is_its_own = flag.status == review.verdict
     _take_back(review, flag, by=by, now=now)
+    if is_its_own:  # also where nothing but the review had asked: somebody does now
+        flag.status, flag.decided_at = Flag.Status.OPEN, None
+        flag.save(update_fields=["status", "decided_at"])
     if verdict == Review.Verdict.CONFIRMED:
         stays = canonical or proposed(flag)
         return confirm(flag=flag, canonical=stays, by=by, seen=seen, now=now)
@@ -322,7 +341,7 @@ def _open(flag: Flag) -> Flag:
     return flag
 
 
-def _decide(
+def record(
     flag: Flag,
     verdict: str,
     *,
@@ -331,6 +350,7 @@ def _decide(
     canonical: Question | None = None,
     note: str = "",
 ) -> Review:
+    """Write down what a person says of a pair, and close its flag; it has been locked."""
     close(flag, verdict, now=now)
     audit.record("reviewed", by=by, now=now, flag=flag.pk, verdict=verdict)
     return _review(flag, verdict, by=by, now=now, canonical=canonical, note=note)

@@ -144,6 +144,13 @@ def _lock(question_ids: Iterable[int]) -> dict[int, Question]:
     return by_id
 
 
+def choose_canonical(questions: Iterable[Question]) -> Question:
+    """Which of these stays: the oldest that is answered, or else the oldest."""
+    asked = list(questions)
+    answered = _answered(question.pk for question in asked)
+    return min(asked, key=lambda question: (question.pk not in answered, question.order))
+
+
 def choose_direction(one: Question, other: Question) -> tuple[Question, Question]:
     """Return (duplicate, canonical): the answered one stays, or else the older."""
     return choose_directions([(one, other)])[0]
@@ -153,14 +160,17 @@ def choose_directions(
     pairs: Sequence[tuple[Question, Question]],
 ) -> list[tuple[Question, Question]]:
     """`choose_direction` for many pairs, with one look at their answers."""
-    ids = {question.pk for pair in pairs for question in pair}
-    answered = set(
-        Question.objects.filter(pk__in=ids)
+    answered = _answered({question.pk for pair in pairs for question in pair})
+    return [_direct(one, other, answered) for one, other in pairs]
+
+
+def _answered(ids: Iterable[int]) -> set[int]:
+    return set(
+        Question.objects.filter(pk__in=list(ids))
         .with_answered()
         .filter(answered=True)  # type: ignore[misc]
         .values_list("pk", flat=True)
     )
-    return [_direct(one, other, answered) for one, other in pairs]
 
 
 def _direct(one: Question, other: Question, answered: set[int]) -> tuple[Question, Question]:

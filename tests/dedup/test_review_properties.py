@@ -1,11 +1,13 @@
 """The properties of merging once more, while checks flag pairs and people review them."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, invariant, multiple, rule
 
-from dedup import desk, flagging, review
+from dedup import cluster, desk, flagging, review
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
 from dedup.models import Flag
@@ -56,7 +58,10 @@ class Reviewing(Merging):
         event(f"{'confirm' if confirms else 'dismiss'}: {refused or 'done'}")
         if refused:
             return multiple()
-        said = Said(pair, made.verdict, self.people[who].pk, made.merge_id, at=now)
+        said = Said(
+            pair, made.verdict, self.people[who].pk, made.merge_id, at=now,
+            versions=world.versions_of(pair),
+        )  # fmt: skip
         self._note_decision(said, other, one)
         world.reviews[made.pk] = said
         return made.pk
@@ -86,11 +91,64 @@ class Reviewing(Merging):
                 world.edges[said.edge].undone_at = said.at
         self.touched = stays
 
+    @rule(
+        target=reviews,
+        drawn=st.lists(questions, min_size=3, max_size=5, unique=True),
+        who=agents,
+        place=st.none() | st.integers(0, 3),
+    )
+    def decide_together(self, drawn, who, place):
+        for one, other in pairwise(drawn):
+            self.check(one, other)
+        world, now, is_admin = self.world, self.pass_time(), who == 4
+        members = list(dict.fromkeys(world.root(q) for q in drawn))
+        out = [] if place is None else members[place : place + 1]
+        same = [q for q in members if q not in out]
+        shown = {
+            pair for pair, case in world.cases.items()
+            if case.status == "open" and len({world.root(q) for q in pair} & set(members)) == 2
+        }  # fmt: skip
+        if len(same) < 2 or {world.root(q) for pair in shown for q in pair} != set(members):
+            return multiple()
+        flags = [Flag.objects.get(older__in=pair, newer__in=pair).pk for pair in shown]
+        made = cluster.decide(
+            flag_ids=flags, same=same, out=out, canonical=same[0], by=self.people[who], now=now
+        )
+        confirmed = {p for p in shown if {world.root(q) for q in p} <= set(same)}
+        bridges = {frozenset(r.flag.question_ids) for r in made} - shown
+        assert all(same[0] in pair and pair <= set(same) for pair in bridges)
+        for one in made:
+            self._note_together(one, bridges, now)
+        assert {world.reviews[one.pk].pair for one in made} == shown | bridges
+        for pair in shown | bridges:
+            is_same = pair in confirmed | bridges
+            assert world.cases[pair].status == ("confirmed" if is_same else "dismissed")
+        for one in made:
+            if one.merge_id:
+                world.edges[one.merge_id] = Edge(one.merge.duplicate_id, same[0], now)
+        fit = {q for q in same if world.readers(q) == world.readers(same[0])} if is_admin else set()
+        merged = {q for q in same if world.root(q) == same[0]}
+        assert merged == fit | {same[0]}
+        event(f"together: {len(same)} same, {len(bridges)} bridges, {len(merged)} merged")
+        self.touched = same[0]
+        return multiple(*(one.pk for one in made))
+
+    def _note_together(self, made, bridges, now):
+        world, pair = self.world, frozenset(made.flag.question_ids)
+        world.cases.setdefault(pair, Case())
+        world.close(pair, made.verdict)
+        world.reviews[made.pk] = Said(
+            pair, made.verdict, made.by_id, made.merge_id, at=now,
+            versions=world.versions_of(pair), batch=made.batch, is_bridge=pair in bridges,
+        )  # fmt: skip
+
     @rule(r=reviews)
     def undo(self, r):
         world, said = self.world, self.world.reviews[r]
         now, edge = self.pass_time(), self.world.edges.get(said.edge)
-        wanted = None if world.newest(said.pair) == r else "NotYours"
+        together = world.together(r)
+        is_newest = all(world.newest(world.reviews[pk].pair) == pk for pk in together)
+        wanted = None if is_newest else "NotYours"
         if not wanted and edge and said.verdict == "dismissed" and edge.undone_at:
             wanted = world.refusal(edge.duplicate, world.root(edge.canonical))
         by = next(p for p in self.people if p.pk == said.by)
@@ -98,9 +156,9 @@ class Reviewing(Merging):
         _, refused = refusal_of(lambda: review.undo(review=row, by=by, now=now), REFUSALS)
         assert refused == wanted
         event(f"undo: {refused or 'done'}")
-        if not refused:
-            said.is_undone, world.cases[said.pair].status = True, "open"
-            if edge:
+        for said in (world.reviews[pk] for pk in together if not refused):
+            world.take_back(said)
+            if edge := world.edges.get(said.edge):
                 is_confirmed = said.verdict == "confirmed"
                 edge.undone_at = (edge.undone_at or now) if is_confirmed else None
 

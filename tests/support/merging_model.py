@@ -34,6 +34,9 @@ class Said:
     edge: int | None = None
     is_undone: bool = False
     at: object = None
+    versions: tuple = ()
+    batch: object = None
+    is_bridge: bool = False  # nobody had asked for the pair before
 
 
 @dataclass
@@ -146,11 +149,37 @@ class World:
         ]
         if now - edge.merged_at > UNDO:
             own = frozenset((edge.duplicate, edge.canonical))
-            for pair in {said.pair for said in led} | {own} & set(self.cases):
+            across = {self.root(pk) for pk in own}
+            crossing = {
+                pair
+                for pair, case in self.cases.items()
+                if case.status == "confirmed" and {self.root(pk) for pk in pair} == across
+            }
+            for pair in {said.pair for said in led} | {own} & set(self.cases) | crossing:
                 self.close(pair, "dismissed")
             return
         for said in led:
-            said.is_undone, self.cases[said.pair].status = True, "open"
+            self.take_back(said)
+
+    def take_back(self, said):
+        """Undo what was said, but for its merge."""
+        case = self.cases[said.pair]
+        said.is_undone = True
+        before = self.reviews.get(self.newest(said.pair)) if said.is_bridge else None
+        if case.status != said.verdict:
+            return
+        case.status = "withdrawn" if said.is_bridge else "open"
+        if before:
+            case.status, case.versions = before.verdict, before.versions
+
+    def together(self, pk):
+        """What stands of those that were said in one go with this one, and itself."""
+        batch = self.reviews[pk].batch
+        return [pk] + [
+            other
+            for other, said in self.reviews.items()
+            if other != pk and batch and said.batch == batch and not said.is_undone
+        ]
 
     def newest(self, pair):
         standing = (pk for pk, s in self.reviews.items() if s.pair == pair and not s.is_undone)

@@ -4,7 +4,7 @@ import pytest
 from django.apps import apps
 from django.db import connection, transaction
 
-from dedup import desk, review
+from dedup import cluster, desk, review
 from support import merging
 from tests.factories import (
     AnswerFactory,
@@ -104,6 +104,20 @@ def dismissal_of_a_disputed_merge(admin):
     return lambda: review.dismiss(flag=flag, by=admin)
 
 
+def decision_on_a_cluster(admin):
+    """Of three in a row the one in the middle is let out."""
+    first, middle, last = QuestionFactory.create_batch(3)
+    flags = [FlagFactory(older=first, newer=middle), FlagFactory(older=middle, newer=last)]
+    return lambda: cluster.decide(
+        flag_ids=[flag.pk for flag in flags], same=[first.pk, last.pk], out=[middle.pk], by=admin
+    )
+
+
+def undo_of_a_decision_on_a_cluster(admin):
+    said = decision_on_a_cluster(admin)()
+    return lambda: review.undo(review=said[0], by=admin)
+
+
 @pytest.mark.parametrize(
     "prepare",
     [
@@ -114,6 +128,8 @@ def dismissal_of_a_disputed_merge(admin):
         undo_of_a_confirmation,
         unmerge_of_a_confirmation,
         dismissal_of_a_disputed_merge,
+        decision_on_a_cluster,
+        undo_of_a_decision_on_a_cluster,
     ],
 )
 def test_a_crash_after_any_statement_leaves_all_or_nothing(prepare, admin):
