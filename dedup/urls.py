@@ -2,7 +2,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from dedup import api
-from dedup.views import agreement, asking, card, merge_desk, review_queue
+from dedup.views import agreement, asking, card, cluster, merge_desk, review_queue
 
 router = SimpleRouter()
 router.register("flags", api.FlagViewSet, basename="flag")
@@ -29,6 +29,8 @@ urlpatterns = [
     path("review/<int:pk>/", card.card, name="review_card"),
     path("review/<int:pk>/take-over/", card.take_over, name="review_take_over"),
     path("review/<int:pk>/decide/", card.decide, name="review_decide"),
+    path("review/<int:pk>/cluster/", cluster.show, name="review_cluster"),
+    path("review/<int:pk>/cluster/decide/", cluster.decide, name="review_cluster_decide"),
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/agreement/", agreement.show_agreement, name="agreement"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),

@@ -160,14 +160,20 @@ def merges_in_force(question: Question) -> list[Merge]:
 
 def openings(questions: list[Question], reader: User | AnonymousUser) -> dict[int, str]:
     """For each of these live questions that has answers, the text of the one that stands first."""
+    return {pk: given[0].body for pk, given in answers(questions, reader).items()}
+
+
+def answers(questions: list[Question], reader: User | AnonymousUser) -> dict[int, list[Answer]]:
+    """For each of these live questions that has answers, all in its thread: what solved it first
+    (`solved`), then by time."""
     ids = [question.pk for question in questions]
-    answers = (
+    rows = (
         Answer.objects.filter(question__in=Question.objects.visible_to(reader).of_threads(*ids))
-        .select_related("question")
+        .select_related("question", "written_by")
         .annotate(solved=Exists(Acceptance.objects.filter(answer=OuterRef("pk"), question__in=ids)))
         .order_by("-solved", "written_at", "pk")
     )
-    found: dict[int, str] = {}
-    for answer in answers:
-        found.setdefault(answer.question.root_id, answer.body)
+    found: dict[int, list[Answer]] = {}
+    for answer in rows:
+        found.setdefault(answer.question.root_id, []).append(answer)
     return found

@@ -137,6 +137,14 @@ EXPECTED = {
         "GET": each(["open", "secret", "missing"], NEVER),
         "POST": agents({"open": "302 302", "secret": "302 302", "missing": "404 404"}),
     },
+    "review_cluster": {
+        "GET": agents({"open": "200 200", "secret": "302 302", "missing": "404 404"}),
+        "POST": each(["open", "secret", "missing"], NEVER),
+    },
+    "review_cluster_decide": {
+        "GET": each(["open", "secret", "missing"], NEVER),
+        "POST": agents({"open": "302 302", "secret": "409 409", "missing": "404 404"}),
+    },
     "review_undo": {
         "GET": each(["review", "missing"], NEVER),
         "POST": agents({"review": "302 404", "missing": "404 404"}),
@@ -272,6 +280,7 @@ def world(customer, agent, admin):
         "merged": QuestionFactory(asked_by=customer),
         "open": FlagFactory(),
     }
+    FlagFactory(older=rows["open"].older, newer=QuestionFactory())  # three are a cluster
     rows["secret"] = FlagFactory(older=rows["private"], newer=QuestionFactory())
     rows["review"] = rows["open"].reviews.create(
         verdict="skipped", by=agent, probability=0.9, release="r"
@@ -325,6 +334,7 @@ def body(world, route, row):
     api_text = {"title": "How do I dim it?", "body": "Too bright."}
     flag = world.rows["open"]
     versions = {f"version-{q.pk}": q.version for q in Question.objects.all()}
+    members = dict.fromkeys((f"member-{pk}" for pk in flag.question_ids), "same")
     return {
         "ask": {**api_text, "product": product.pk, "audience": "public", "seen_similar": "yes"},
         "similar": {"title": "How do I dim it?"},
@@ -335,6 +345,7 @@ def body(world, route, row):
         "follow": {"on": "1"},
         "dispute": {"reason": "Mine is red."},
         "review_decide": {"verdict": "dismissed"},
+        "review_cluster_decide": versions | members,
         "review_overrule": {"verdict": "related"},
         "merge_many": {"flag": world.rows["waiting"].pk, "apply": "1"},
         "send_back": {"note": "Another lamp."},

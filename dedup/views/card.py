@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import blind, differences, marking, precedent, queue, review
+from dedup import blind, cluster, differences, marking, precedent, queue, review
 from dedup.models import BlindItem, Flag, Review
 from dedup.texts import text_of
 from dedup.views import sides
@@ -96,13 +96,14 @@ def take_over(request: HtmxRequest, pk: int) -> HttpResponse:
 def card(request: HtmxRequest, pk: int) -> HttpResponse:
     """Two threads side by side, and what can be said of them."""
     flag = get_object_or_404(Flag.objects.select_related("release", "claimed_by"), pk=pk)
-    return _show_card(request, flag, queue.Filter.parse(request.GET))
+    return show_card(request, flag, queue.Filter.parse(request.GET))
 
 
-def _show_card(
+def show_card(
     request: HtmxRequest, flag: Flag, wanted: queue.Filter, *, status: int = 200,
     conflict: str = "", faster: Review | None = None,
 ) -> HttpResponse:  # fmt: skip
+    """A card with the ways to those before and after it."""
     context = _context(request, flag, wanted) | {"conflict": conflict, "faster": faster}
     context["others"] = [one for one in queue.reviewers_now() if one.pk != request.user.pk]
     if not context["is_blind"]:  # its place in the queue would tell its score
@@ -158,6 +159,7 @@ def _context(request: HtmxRequest, flag: Flag, wanted: queue.Filter) -> dict[str
         "differences": differences.differences(*texts, products=names),
         "like_it": None if is_blind else precedent.like_it(flag),
         "candidates": _candidates(flag),
+        "more": cluster.more(flag),
         "passing": [(Review.Verdict.SNOOZED, "snooze"), (Review.Verdict.UNSURE, "unsure")],
         "next": f"{reverse('review_next')}?{urlencode([*wanted.parts, ('held', flag.pk)])}",
     }
@@ -193,15 +195,15 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
         said = _answer(request, flag) or _decide(request, flag)
     except review.FlagClosed as error:
         said_first = _("Somebody was faster: this pair has been decided already.")
-        return _show_card(
+        return show_card(
             request, error.flag, wanted, status=409, conflict=said_first, faster=error.last
         )
     except (review.ReviewRefused, merging.MergeRefused) as error:
         flag.refresh_from_db()
-        return _show_card(request, flag, wanted, status=409, conflict=str(error))
+        return show_card(request, flag, wanted, status=409, conflict=str(error))
     if said is None:
         choose = _("Please choose a decision.")
-        return _show_card(request, flag, wanted, status=400, conflict=choose)
+        return show_card(request, flag, wanted, status=400, conflict=choose)
     revealed, undo = _revealed(said, flag, is_blind), said.pk if isinstance(said, Review) else None
     if DESK in request.headers:
         cards = _ahead(request, request.POST)

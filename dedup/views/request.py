@@ -24,9 +24,9 @@ def whole_number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() and len(text) < 18 else 0
 
 
-def numbers(texts: Iterable[str]) -> set[int]:
-    """The numbers among some texts; at most a hundred."""
-    return {number for text in list(texts)[:100] if (number := whole_number(text))}
+def numbers(texts: Iterable[str], *, most: int = 100) -> set[int]:
+    """The numbers among the first `most` texts."""
+    return {number for text in list(texts)[:most] if (number := whole_number(text))}
 
 
 def seen_versions(request: HtmxRequest, *question_ids: int) -> dict[int, int]:

@@ -90,6 +90,7 @@ def lived_in(customer, agent, admin):
                    "/accounts/2fa/", "/accounts/2fa/totp/activate/", "/accounts/logout/"],
         agent: ["/review/", "/review/?band=likely&who=free", f"/review/{open_pair.pk}/",
                 f"/review/{private_pair.pk}/", f"/review/{low.pk}/", f"/review/{case.pk}/",
+                f"/review/{open_pair.pk}/cluster/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url()],
         admin: ["/manage/merges/", "/manage/agreement/", f"/manage/merge/{waiting.pk}/{older.pk}/",

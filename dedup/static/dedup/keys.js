@@ -36,9 +36,12 @@ function show() {
 const isTyping = (element) =>
   element.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]");
 
+/** What an action is for: in the part of the page with the focus, if that has keys of its own. */
 function find(action) {
   const all = [...document.querySelectorAll(`[data-action="${CSS.escape(action)}"]`)];
-  return all.find((one) => one.checkVisibility() && !one.closest("dialog"));
+  const shown = all.filter((one) => one.checkVisibility() && !one.closest("dialog"));
+  const here = document.activeElement?.closest("[data-keys]");
+  return shown.find((one) => here?.contains(one)) ?? shown.find((one) => !one.closest("[data-keys]"));
 }
 
 function walk(step) {
@@ -108,7 +111,10 @@ function openPalette() {
   if (palette.open) return;
   if (dialog.open) dialog.close();
   const found = document.querySelectorAll("main [data-action], nav a");
-  const shown = [...found].filter((one) => one.checkVisibility() && one.dataset.action !== "palette");
+  const shown = [...found].filter(
+    (one) =>
+      one.checkVisibility() && one.dataset.action !== "palette" && !one.closest("[data-keys]"),
+  );
   list.replaceChildren(
     ...shown.map((one) => {
       const button = Object.assign(document.createElement("button"), {
