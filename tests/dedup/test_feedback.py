@@ -1,7 +1,9 @@
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
-from dedup import feedback, review
+from dedup import desk, feedback, review
 from dedup.ml.pairs import Pair
 from dedup.texts import text_of
 from support import asking
@@ -46,3 +48,13 @@ def test_what_was_said_of_a_text_that_changed_since_is_no_label(agent):
     )  # fmt: skip
 
     assert feedback.labelled_pairs() == []
+
+
+def test_a_pair_whose_merge_was_taken_back_later_was_different(admin):
+    flag = FlagFactory()
+    long_ago = timezone.now() - timedelta(hours=1)
+    said = review.confirm(flag=flag, canonical=flag.older, by=admin, now=long_ago)
+
+    desk.unmerge(merge=said.merge, by=admin)
+
+    assert feedback.labelled_pairs() == [(texts(flag), False)]
