@@ -101,6 +101,7 @@ def lived_in(customer, agent, admin):
 
 def complaints(page, *rules):
     """What axe finds on a page, in words; by all rules, or by these only."""
+    page.wait_for_load_state("load")  # without its style nothing can be seen
     options = {"runOnly": list(rules)} if rules else {}
     found = axe.run(page, options=options).response["violations"]
     return [
