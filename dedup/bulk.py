@@ -38,14 +38,13 @@ def preview(*, flag_ids: Collection[int], verdict: str, by: User) -> Preview:
     """Say of each pair what the verdict would do to it. Writes and locks nothing."""
     flags = Flag.objects.filter(pk__in=flag_ids).unhidden().in_queue_order()
     flags = flags.select_related("older__canonical", "newer__canonical", "release")
+    pairs = [(f.older.canonical or f.older, f.newer.canonical or f.newer) for f in flags]
     rows: list[Row] = []
     versions: dict[int, int] = {}
-    for flag in flags:
-        one, other = (question.canonical or question for question in (flag.older, flag.newer))
-        duplicate, canonical = merging.choose_direction(one, other)
-        effect = _effect(flag, duplicate, canonical, verdict, by)
-        rows.append(Row(flag, canonical, duplicate, effect))
-        versions |= {q.pk: q.version for q in (one, other, flag.older, flag.newer)}
+    for flag, both in zip(flags, merging.choose_directions(pairs), strict=True):
+        duplicate, canonical = both
+        rows.append(Row(flag, canonical, duplicate, _effect(flag, *both, verdict, by)))
+        versions |= {q.pk: q.version for q in (*both, flag.older, flag.newer)}
     return Preview(verdict, rows, versions)
 
 

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from dedup import flagging, review
-from dedup.models import Flag, Release, Review, Score
+from dedup.models import Flag, FlagQuerySet, Release, Review, Score
 from dedup.texts import text_of
 from support import merging
 from support.merging import Evidence
@@ -49,14 +49,14 @@ class Cluster:
         return next(edge for edge in self.edges if member.pk in ends(edge))
 
 
-def more(flag: Flag, *, now: datetime | None = None) -> int:
+def more(flag: Flag, *, roots: Mapping[int, int], now: datetime | None = None) -> int:
     """How many other live questions open flags join with the two of this one; 0 where this one is
-    closed, sleeps, is asked blindly or is about a merge."""
-    found = ends(flag)
-    edges = _beside(found, now=now or timezone.now())[1]
-    if flag.pk not in {edge.pk for edge in edges}:
+    closed, sleeps, is asked blindly or is about a merge. `roots` are of all in its threads."""
+    leading = _leading(roots, now=now or timezone.now())
+    edges = list(leading.values_list("pk", "low", "high")[:MOST_EDGES])  # type: ignore[misc]
+    if flag.pk not in {pk for pk, *_ in edges}:
         return 0
-    return len({pk for edge in edges for pk in ends(edge)} - found)
+    return len({pk for _, *pair in edges for pk in pair} - set(roots.values()))
 
 
 def around(flag: Flag, *, now: datetime | None = None) -> Cluster | None:
@@ -91,10 +91,15 @@ def _beside(thread_ids: Iterable[int], *, now: datetime) -> tuple[dict[int, int]
     to any other thread, likeliest first."""
     rows = Question.objects.of_threads(*thread_ids).values_list("pk", "canonical_id")
     roots = {pk: canonical_id or pk for pk, canonical_id in rows}
-    leading = Q(older__in=roots) | Q(newer__in=roots)
-    flags = Flag.objects.open().awake(now).filter(leading, lane=Flag.Lane.FLAGGED)
-    across = flags.with_roots().filter(~Q(low=F("high")))
-    return roots, list(across.in_queue_order()[:MOST_EDGES])
+    return roots, list(_leading(roots, now=now).in_queue_order()[:MOST_EDGES])
+
+
+def _leading(question_ids: Collection[int], *, now: datetime) -> FlagQuerySet:
+    """Open flags that lead from these questions to another thread."""
+    ids = list(question_ids)
+    flags = Flag.objects.open().awake(now).filter(Q(older__in=ids) | Q(newer__in=ids))
+    across = flags.filter(lane=Flag.Lane.FLAGGED).with_roots().filter(~Q(low=F("high")))
+    return across.order_by("-probability", "pk")
 
 
 def _assembled(ids: Collection[int], edges: list[Flag], roots: Mapping[int, int]) -> Cluster:

@@ -84,7 +84,7 @@ def queue(
     """Open flags in queue order: one for each two live threads, without those that sleep, that
     `reviewer` skipped or passed to somebody else, or that were drawn to be asked blindly."""
     now = now or timezone.now()
-    found = Flag.objects.open().across_threads().one_per_threads()
+    found = Flag.objects.one_per_threads()
     return wanted.apply(_for(reviewer, found, now=now), reviewer, now=now).in_queue_order()
 
 
@@ -136,13 +136,13 @@ def claim_next(
     claimed: list[Flag] = []
     passed = set(held)
     while len(claimed) < count:
-        picked = {flag.pk for flag in first_of(free.exclude(pk__in=passed), count - len(claimed))}
+        picked = first_of(free.exclude(pk__in=passed), count - len(claimed))
         if not picked:
             break
         still = free_for(reviewer, Flag.objects.open().filter(pk__in=picked), now=now)
         rows = still.in_queue_order().select_for_update(of=["self"], skip_locked=True)
         claimed += rows
-        passed |= picked
+        passed |= set(picked)
     Flag.objects.filter(pk__in=[flag.pk for flag in claimed]).update(
         claimed_by=reviewer, claimed_until=now + CLAIM
     )
@@ -167,7 +167,7 @@ def claim_sampled(
     for pk in chance.sample(pks, min(len(pks), CHUNK)):
         still = free_for(reviewer, Flag.objects.open().with_roots().filter(pk=pk), now=now)
         rows = still.in_queue_order().select_for_update(of=["self"], skip_locked=True)
-        if (flag := rows.first()) and _foremost([flag]):
+        if (flag := rows.first()) and _foremost([(flag.pk, flag.low, flag.high)]):  # type: ignore[attr-defined]
             claim(flag=flag, by=reviewer, now=now)
             return flag
     return None
@@ -175,8 +175,8 @@ def claim_sampled(
 
 def neighbours(
     reviewer: User, flag: Flag, wanted: Filter = Filter(), *, now: datetime | None = None
-) -> tuple[Flag | None, Flag | None]:
-    """The flags after and before this one in the reviewer's queue."""
+) -> tuple[int | None, int | None]:
+    """Ids of the flags after and before this one in the reviewer's queue."""
     now = now or timezone.now()
     others = _wanted_of(reviewer, wanted, now=now).exclude(pk=flag.pk)
     same = Q(probability=flag.probability)
@@ -193,35 +193,37 @@ def _wanted_of(reviewer: User, wanted: Filter, *, now: datetime) -> FlagQuerySet
     return wanted.apply(found, reviewer, now=now).in_queue_order()
 
 
-def first_of(flags: FlagQuerySet, count: int) -> list[Flag]:
-    """The first of these ordered flags, without those that stand back behind a likelier one
+def first_of(flags: FlagQuerySet, count: int) -> list[int]:
+    """Ids of the first of these ordered flags, without those that stand back behind a likelier one
     between the same two threads."""
-    found: list[Flag] = []
+    ends = flags.values_list("pk", "low", "high")  # type: ignore[misc]
+    found: list[int] = []
     begun = 0
-    while len(found) < count and (rows := list(flags[begun : begun + CHUNK])):
+    while len(found) < count and (rows := list(ends[begun : begun + CHUNK])):
         foremost = _foremost(rows)
-        found += [row for row in rows if row.pk in foremost]
+        found += [pk for pk, *_ in rows if pk in foremost]
         begun += CHUNK
     return found[:count]
 
 
-def _foremost(rows: Collection[Flag]) -> set[int]:
-    """Of these flags with roots, those that no likelier open flag joins the same threads with.
+def _foremost(rows: Collection[tuple[int, int, int]]) -> set[int]:
+    """Of these flags with their live threads, those that no likelier open flag joins the same
+    threads with.
 
     Each disputed merge is a case of its own, though all its questions are in one thread. What is
     asked about blindly stands back behind what is not.
     """
-    roots = {pk for row in rows for pk in (row.low, row.high)}  # type: ignore[attr-defined]
-    members = list(Question.objects.of_threads(*roots).values_list("pk", flat=True))
+    roots = {root for _, *ends in rows for root in ends}
+    members = set(Question.objects.of_threads(*roots).values_list("pk", flat=True))
+    if members == roots:
+        return {
+            pk for pk, *_ in rows
+        }  # threads of one question each have but one flag between them
     rivals = Flag.objects.open().with_roots().filter(older__in=members, newer__in=members)
     best: dict[tuple[int, int], int] = {}
     for pk, *ends in rivals.order_by("lane", "-probability", "pk").values_list("pk", "low", "high"):  # type: ignore[misc]
         best.setdefault((ends[0], ends[1]), pk)
-    return {
-        row.pk
-        for row in rows
-        if row.low == row.high or best.get((row.low, row.high)) == row.pk  # type: ignore[attr-defined]
-    }
+    return {pk for pk, low, high in rows if low == high or best.get((low, high)) == pk}
 
 
 def hold(flag_ids: Collection[int], *, by: User, now: datetime | None = None) -> int:

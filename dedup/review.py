@@ -3,7 +3,7 @@
 Locks: questions in id order, then the flag; everywhere the same, so that nobody waits in a circle.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from django.db.models import Q
@@ -77,7 +77,7 @@ def confirm(
     """
     now = now or timezone.now()
     threads = merging.lock_threads(flag.older_id, flag.newer_id)
-    flag = _open(flag)
+    flag = _open(flag, threads)
     merging.refuse_stale(threads, seen or {})
     if canonical.pk not in threads:
         raise NotOfPair("The question that is to stay is not one of the two.")
@@ -113,7 +113,7 @@ def dismiss(
     """
     now = now or timezone.now()
     threads = merging.lock_threads(flag.older_id, flag.newer_id)
-    flag = _open(flag)
+    flag = _open(flag, threads)
     merging.refuse_stale(threads, seen or {})
     verdict = Review.Verdict.RELATED if is_related else Review.Verdict.DISMISSED
     review = record(flag, verdict, by=by, now=now, note=note)
@@ -317,9 +317,20 @@ def disputed_edges(flags: Iterable[Flag]) -> list[tuple[Flag, Merge]]:
 
 def is_marked(one: Question, other: Question) -> bool:
     """Whether people said of any pair between these two threads that it is not a duplicate."""
+    members = (
+        Question.objects.of_threads(each.pk).values_list("pk", flat=True) for each in (one, other)
+    )
+    return is_marked_between(*(set(ids) for ids in members))
+
+
+def is_marked_between(some: Collection[int], others: Collection[int]) -> bool:
+    """The same of two sets of questions."""
+    pairs = Q(older__in=some, newer__in=others) | Q(older__in=others, newer__in=some)
     parted = (Flag.Status.DISMISSED, Flag.Status.RELATED)
-    marks = Flag.objects.filter(across(one, other), status__in=parted)
-    return marks.exists() or flagging.was_parted(one.pk, other.pk)
+    if Flag.objects.filter(pairs, status__in=parted).exists():
+        return True
+    apart = flagging.parted({*some, *others})
+    return any(len(pair & set(some)) == 1 for pair in apart)
 
 
 def across(one: Question, other: Question) -> Q:
@@ -333,11 +344,13 @@ def pair_of(one: int, other: int) -> Q:
     return Q(older=one, newer=other) | Q(older=other, newer=one)
 
 
-def _open(flag: Flag) -> Flag:
-    """The flag, locked and looked at again."""
+def _open(flag: Flag, threads: Mapping[int, Question] | None = None) -> Flag:
+    """The flag, locked and looked at again, with its questions where they are locked already."""
     flag = Flag.objects.select_for_update(of=["self"]).select_related("release").get(pk=flag.pk)
     if flag.status != Flag.Status.OPEN:
         raise FlagClosed(flag)
+    if threads:
+        flag.older, flag.newer = threads[flag.older_id], threads[flag.newer_id]
     return flag
 
 

@@ -7,7 +7,7 @@ Whoever changes threads locks all their questions in id order first, and looks a
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
@@ -15,10 +15,11 @@ from typing import ParamSpec, TypeVar
 
 from django.db import OperationalError, connection, transaction
 from django.db.models import Case, Q, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from support import audit, notifications
-from support.models import Merge, Question, User
+from support.models import Answer, Merge, Question, User
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -161,19 +162,20 @@ def choose_directions(
 ) -> list[tuple[Question, Question]]:
     """`choose_direction` for many pairs, with one look at their answers."""
     answered = _answered({question.pk for pair in pairs for question in pair})
-    return [_direct(one, other, answered) for one, other in pairs]
+    return [direct(one, other, answered=answered) for one, other in pairs]
 
 
 def _answered(ids: Iterable[int]) -> set[int]:
-    return set(
-        Question.objects.filter(pk__in=list(ids))
-        .with_answered()
-        .filter(answered=True)  # type: ignore[misc]
-        .values_list("pk", flat=True)
-    )
+    """Those of these questions in whose threads somebody answered."""
+    given = Answer.objects.filter(question__in=Question.objects.of_threads(*ids).values("pk"))
+    roots = given.values_list(Coalesce("question__canonical_id", "question_id"), flat=True)
+    return set(roots.distinct())
 
 
-def _direct(one: Question, other: Question, answered: set[int]) -> tuple[Question, Question]:
+def direct(
+    one: Question, other: Question, *, answered: Collection[int]
+) -> tuple[Question, Question]:
+    """`choose_direction` where it is known which of the two are answered."""
     newer, older = sorted([one, other], key=lambda q: q.order, reverse=True)
     if newer.pk in answered and older.pk not in answered:
         return older, newer

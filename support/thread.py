@@ -1,11 +1,12 @@
 """What a reader sees of a canonical question with its duplicates: built when it is read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Value, When
 
 from support.models import (
     Acceptance,
@@ -18,7 +19,6 @@ from support.models import (
     User,
     Vote,
 )
-from support.models.question import QuestionQuerySet
 
 
 @dataclass(frozen=True)
@@ -56,38 +56,74 @@ def read(question: Question, reader: User | AnonymousUser) -> Thread:
     A duplicate whose canonical the reader may not see is read like a live one. Raises
     Question.DoesNotExist where the reader may not see the question.
     """
-    return _whole(question, Question.objects.visible_to(reader).of_threads(question.pk), reader)
+    members = _members([question.pk], reader)
+    if question.pk not in {member.pk for member in members}:
+        raise Question.DoesNotExist(question.pk)
+    return _threads({question.pk: members}, reader)[question.pk]
+
+
+def read_all(question_ids: Collection[int], reader: User) -> dict[int, Thread]:
+    """The threads in which these questions are, by the ids of their canonicals; for readers who
+    may see all of them. As many queries as for one."""
+    members: dict[int, list[Question]] = {}
+    for member in _members(question_ids, reader):
+        members.setdefault(member.root_id, []).append(member)
+    return _threads(members, reader)
 
 
 def together(canonical: Question, duplicate: Question, reader: User) -> Thread:
     """The thread as `reader` would see it if `duplicate` were merged into `canonical`."""
-    both = Question.objects.visible_to(reader).of_threads(canonical.pk, duplicate.pk)
-    return _whole(canonical, both, reader)
+    both = _members([canonical.pk, duplicate.pk], reader)
+    return _threads({canonical.pk: both}, reader)[canonical.pk]
 
 
-def _whole(question: Question, of_thread: QuestionQuerySet, reader: User | AnonymousUser) -> Thread:
-    members = list(of_thread.select_related("asked_by", "product").order_by("asked_at", "pk"))
-    shown = next((member for member in members if member.pk == question.pk), None)
-    if shown is None:
-        raise Question.DoesNotExist(question.pk)
-    ids = [member.pk for member in members]
-    votes = Vote.objects.filter(question__in=ids)
-    followers = Subscription.objects.filter(question__in=ids)
-    return Thread(
-        question=shown,
-        duplicates=[member for member in members if member.pk != question.pk],
-        answers=_answers(question, members, reader),
-        votes=votes.values("by").distinct().count(),
-        followers=followers.values("subscriber").distinct().count(),
-        has_my_vote=votes.filter(by=reader.pk).exists(),
-        is_followed=followers.filter(subscriber=reader.pk).exists(),
+def _members(question_ids: Collection[int], reader: User | AnonymousUser) -> list[Question]:
+    rows = Question.objects.visible_to(reader).of_threads(*question_ids)
+    return list(rows.select_related("asked_by", "product").order_by("asked_at", "pk"))
+
+
+def _threads(
+    members: Mapping[int, list[Question]], reader: User | AnonymousUser
+) -> dict[int, Thread]:
+    """Threads by the id of the question that stands for each, out of their members."""
+    answers = _answers(members, reader)
+    votes = _people(Vote.objects.all(), "by", members, reader)
+    followers = _people(Subscription.objects.all(), "subscriber", members, reader)
+    return {
+        pk: Thread(
+            question=next(row for row in rows if row.pk == pk),
+            duplicates=[row for row in rows if row.pk != pk],
+            answers=answers[pk],
+            votes=votes[pk][0],
+            followers=followers[pk][0],
+            has_my_vote=votes[pk][1],
+            is_followed=followers[pk][1],
+        )
+        for pk, rows in members.items()
+    }
+
+
+def _people(
+    rows: QuerySet[Any], who: str, members: Mapping[int, list[Question]], reader: Any
+) -> dict[int, tuple[int, bool]]:
+    """For each thread how many people there are in these rows, and whether `reader` is one."""
+    stands = {row.pk: pk for pk, thread in members.items() for row in thread}
+    place = Case(*(When(question=one, then=Value(pk)) for one, pk in stands.items()))
+    counted = (
+        rows.filter(question__in=stands)
+        .values(place=place)
+        .annotate(people=Count(who, distinct=True), mine=Count("pk", filter=Q(**{who: reader.pk})))
     )
+    found = {row["place"]: (row["people"], row["mine"] > 0) for row in counted}
+    return {pk: found.get(pk, (0, False)) for pk in members}
 
 
 def _answers(
-    question: Question, members: list[Question], reader: User | AnonymousUser
-) -> list[ThreadAnswer]:
-    by_id = {member.pk: member for member in members}
+    members: Mapping[int, list[Question]], reader: User | AnonymousUser
+) -> dict[int, list[ThreadAnswer]]:
+    """Answers by the id of the question that stands for their thread, the solution first."""
+    by_id = {row.pk: row for thread in members.values() for row in thread}
+    stands = {row.pk: pk for pk, thread in members.items() for row in thread}
     rows = (
         Answer.objects.filter(question__in=by_id)
         .select_related("written_by")
@@ -102,18 +138,21 @@ def _answers(
         "answer", "question"
     ):
         acceptances.setdefault(answer_id, []).append(question_id)
-    found = [
-        ThreadAnswer(
-            answer=row,
-            origin=None if row.question_id == question.pk else by_id[row.question_id],
-            accepted_by=[by_id[pk].asked_by for pk in acceptances.get(row.pk, [])],
-            is_solution=question.pk in acceptances.get(row.pk, []),
-            votes=row.helped,
-            has_my_vote=row.mine,
+    found: dict[int, list[ThreadAnswer]] = {pk: [] for pk in members}
+    for row in rows:
+        pk = stands[row.question_id]
+        accepted = [one for one in acceptances.get(row.pk, []) if stands[one] == pk]
+        found[pk].append(
+            ThreadAnswer(
+                answer=row,
+                origin=None if row.question_id == pk else by_id[row.question_id],
+                accepted_by=[by_id[one].asked_by for one in accepted],
+                is_solution=pk in accepted,
+                votes=row.helped,
+                has_my_vote=row.mine,
+            )
         )
-        for row in rows
-    ]
-    return sorted(found, key=lambda answer: not answer.is_solution)
+    return {pk: sorted(given, key=lambda one: not one.is_solution) for pk, given in found.items()}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Pairs that wait for a reviewer, or did."""
 
+import functools
+import operator
 from datetime import datetime
 from typing import Self
 
@@ -9,7 +11,7 @@ from django.db.models.functions import Coalesce, Greatest, Least, RowNumber
 from django.utils import timezone
 
 from dedup.models.release import Release
-from support.models import Merge
+from support.models import Merge, Question
 
 
 class FlagQuerySet(models.QuerySet["Flag"]):
@@ -40,19 +42,26 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         return self.with_roots().filter(~Q(low=F("high")) | Q(disputed_at__isnull=False))
 
     def one_per_threads(self) -> Self:
-        """Of the open flags between the same two live threads, only the likeliest; none that is
-        asked about blindly.
+        """Open flags that nobody is asked about blindly: of those between the same two live
+        threads, only the likeliest.
 
         Each disputed merge is a case of its own, though all its questions are in one thread.
+        Between two threads of one question each there is but one flag, so only others are ranked.
         """
+        merged = Q(older__canonical__isnull=False) | Q(newer__canonical__isnull=False)
+        merged_into = (
+            Exists(Question.objects.filter(canonical=OuterRef(end))) for end in ("older", "newer")
+        )
         own = Case(When(low=F("high"), then=F("pk")), default=Value(0))
         rank = Window(
             RowNumber(),
             partition_by=[F("low"), F("high"), own],
             order_by=[F("probability").desc(), F("pk").asc()],
         )
-        ranked = Flag.objects.open().flagged().across_threads().annotate(rank=rank)
-        return self.with_roots().filter(pk__in=ranked.filter(rank=1).values("pk"))
+        queued = Flag.objects.open().flagged().across_threads()
+        ranked = queued.filter(functools.reduce(operator.or_, merged_into, merged))
+        behind = ranked.annotate(rank=rank).filter(rank__gt=1)
+        return self.open().flagged().across_threads().exclude(pk__in=behind.values("pk"))
 
     def in_queue_order(self) -> Self:
         """Likeliest duplicates first; the key makes paging stable."""

@@ -1,5 +1,6 @@
 """One pair side by side, and the decision on it."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import blind, cluster, differences, marking, precedent, queue, review
-from dedup.models import BlindItem, Flag, Review
+from dedup.models import BlindItem, Flag, FlagQuerySet, Review
 from dedup.texts import text_of
 from dedup.views import sides
 from dedup.views.request import (
@@ -29,10 +30,11 @@ from dedup.views.request import (
     snooze_time,
     whole_number,
 )
-from support import merging
+from support import merging, thread
 from support.http import HtmxRequest
 from support.models import Product, Question
 from support.templatetags.texts import percent
+from support.thread import Thread
 
 AHEAD = 2  # cards that a page has ready behind the one that it shows
 
@@ -62,7 +64,7 @@ def _ahead(request: HtmxRequest, given: QueryDict) -> list[SafeString]:
     count = max(0, 1 + AHEAD - len(held))
     passed = held | numbers(given.getlist("without"))
     found = blind.deal(request.user, wanted, count=count, held=passed) if count else []
-    contexts = [_context(request, flag, wanted) for flag in found]
+    contexts = [_context(request, flag, wanted, is_claimed=True) for flag in found]
     return [render_to_string("dedup/card_body.html", one, request) for one in contexts]
 
 
@@ -95,8 +97,12 @@ def take_over(request: HtmxRequest, pk: int) -> HttpResponse:
 @reviewers_only
 def card(request: HtmxRequest, pk: int) -> HttpResponse:
     """Two threads side by side, and what can be said of them."""
-    flag = get_object_or_404(Flag.objects.select_related("release", "claimed_by"), pk=pk)
+    flag = get_object_or_404(_flags(), pk=pk)
     return show_card(request, flag, queue.Filter.parse(request.GET))
+
+
+def _flags() -> FlagQuerySet:
+    return Flag.objects.select_related("release", "claimed_by", "older", "newer")
 
 
 def show_card(
@@ -108,72 +114,80 @@ def show_card(
     context["others"] = [one for one in queue.reviewers_now() if one.pk != request.user.pk]
     if not context["is_blind"]:  # its place in the queue would tell its score
         following, preceding = queue.neighbours(request.user, flag, wanted)
-        context["next"] = following and card_url(following.pk, wanted)
-        context["previous"] = preceding and card_url(preceding.pk, wanted)
+        context["next"] = following and card_url(following, wanted)
+        context["previous"] = preceding and card_url(preceding, wanted)
     is_part = DESK in request.headers
     template = "dedup/card_body.html" if is_part else "dedup/card.html"
     return render(request, template, context, status=status)
 
 
-def _context(request: HtmxRequest, flag: Flag, wanted: queue.Filter) -> dict[str, Any]:
-    """What a card shows. Claims the pair where it is free.
+def _context(
+    request: HtmxRequest, flag: Flag, wanted: queue.Filter, *, is_claimed: bool = False
+) -> dict[str, Any]:
+    """What a card shows. Claims the pair where it is free, unless it has just been.
 
     A known case is shown as a pair from below the threshold is, and as it was when it was decided.
     """
-    with_people = Question.objects.select_related("product", "asked_by", "canonical")
-    both = {question.pk: question for question in with_people.filter(pk__in=flag.question_ids)}
-    older, newer = both[flag.older_id], both[flag.newer_id]
-    item = blind.item_of(flag, request.user)
+    threads = thread.read_all(flag.question_ids, request.user)
+    rows = {row.pk: row for one in threads.values() for row in (one.question, *one.duplicates)}
+    older, newer = rows[flag.older_id], rows[flag.newer_id]
+    item = None if flag.status == Flag.Status.OPEN else blind.item_of(flag, request.user)
     is_known = item is not None and not item.verdict
     is_open, is_blind = is_known or flag.status == Flag.Status.OPEN, is_known or flag.is_blind
-    is_mine = is_known or (is_open and queue.claim(flag=flag, by=request.user))
-    one, other = (older, newer) if is_blind else (q.canonical or q for q in (older, newer))
+    is_mine = is_claimed or is_known or (is_open and queue.claim(flag=flag, by=request.user))
     until = (is_known and flag.decided_at) or timezone.now()
     side = partial(sides.alone, until=until) if is_blind else sides.in_thread
-    canonical = merging.choose_direction(one, other)[1]
+    ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
+    shown = [
+        side(newer, older, ours, threads[newer.root_id]),
+        side(older, newer, theirs, threads[older.root_id]),
+    ]
+    other, one = (each.root for each in shown)
+    answered = {each.root.pk for each in shown if each.answers}
+    goes, stays = merging.direct(one, other, answered=answered)
     said = list(flag.reviews.select_related("by").order_by("-pk"))
     decided = (one for one in said if one.undone_at is None and one.verdict in Review.DECISIONS)
-    ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
     names = Product.objects.values_list("name", flat=True)
-    texts = sides.whole(newer), sides.whole(older)
     return {
         "flag": flag,
         "wanted": wanted,
         "newer": newer,
-        "sides": [
-            side(newer, older, ours, request.user),
-            side(older, newer, theirs, request.user),
-        ],
-        "canonical": canonical,
-        "why_stays": merging.why_stays(other if canonical == one else one, canonical),
+        "sides": shown,
+        "canonical": stays,
+        "why_stays": merging.why_stays(goes, stays),
         "is_open": is_open,
         "is_mine": is_mine,
         "is_blind": is_blind,
-        "has_direction": one.pk != other.pk,  # else they are merged, and that is disputed
+        "has_direction": goes.pk != stays.pk,  # else they are merged, and that is disputed
         "reviews": [] if is_blind else said,
         "decision": None if is_open else next(decided, None),
         "verdicts": Review.DECISIONS,
-        "same_readers": one.has_same_readers_as(other),
-        "merges_at_once": merging.may_merge(request.user, one, other),
-        "is_marked": is_open and not is_blind and _is_marked(one, other),
-        "differences": differences.differences(*texts, products=names),
+        "same_readers": goes.has_same_readers_as(stays),
+        "merges_at_once": request.user.may_merge(*(row.product_id for row in rows.values())),
+        "is_marked": is_open and not is_blind and _is_marked(threads),
+        "differences": differences.differences(
+            sides.whole(newer), sides.whole(older), products=names
+        ),
         "like_it": None if is_blind else precedent.like_it(flag),
         "candidates": _candidates(flag),
-        "more": cluster.more(flag),
+        "more": cluster.more(flag, roots={pk: row.root_id for pk, row in rows.items()}),
         "passing": [(Review.Verdict.SNOOZED, "snooze"), (Review.Verdict.UNSURE, "unsure")],
         "next": f"{reverse('review_next')}?{urlencode([*wanted.parts, ('held', flag.pk)])}",
     }
 
 
-def _is_marked(one: Question, other: Question) -> bool:
-    return one.pk != other.pk and review.is_marked(one, other)
+def _is_marked(threads: Mapping[int, Thread]) -> bool:
+    """Whether people said of any pair between these two threads that it is not a duplicate."""
+    members = [{pk, *(row.pk for row in one.duplicates)} for pk, one in threads.items()]
+    return len(members) == 2 and review.is_marked_between(*members)
 
 
 def _candidates(flag: Flag) -> list[Flag]:
     """Other open pairs of the newer question, likeliest first, at most five."""
     ends = Q(older=flag.newer_id) | Q(newer=flag.newer_id)
     found = Flag.objects.open().filter(ends, lane=Flag.Lane.FLAGGED).exclude(pk=flag.pk)
-    return list(found.in_queue_order()[:5])
+    ordered = found.order_by("-probability", "pk").select_related("older", "newer", "release")
+    return list(ordered[:5])
 
 
 def _alignment(flag: Flag, newer: Question, older: Question) -> list[Any] | None:
@@ -189,7 +203,7 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
 
     A page with its script gets what it needs to go on: the way back, and cards to come.
     """
-    flag = get_object_or_404(Flag.objects.select_related("release", "claimed_by"), pk=pk)
+    flag = get_object_or_404(_flags(), pk=pk)
     wanted, is_blind = queue.Filter.parse(request.POST), flag.is_blind
     try:
         said = _answer(request, flag) or _decide(request, flag)

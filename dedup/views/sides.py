@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dedup.marking import Marked
-from support import thread
-from support.models import Question, User
+from support.models import Question
 from support.thread import Thread, ThreadAnswer
 
 
@@ -21,10 +20,9 @@ class Side:
     duplicates: list[Question]
 
 
-def in_thread(question: Question, opposite: Question, marked: Marked, reader: User) -> Side:
+def in_thread(question: Question, opposite: Question, marked: Marked, read: Thread) -> Side:
     """A question with its whole thread, or its own part where both are in one."""
-    root = question.canonical or question
-    read = thread.read(root, reader)
+    root = read.question
     if root.pk == opposite.root_id:
         return Side(question, marked, root, read, _own(read, question), [])
     shown = [one for one in read.duplicates if one.pk != question.pk]
@@ -32,12 +30,11 @@ def in_thread(question: Question, opposite: Question, marked: Marked, reader: Us
 
 
 def alone(
-    question: Question, _opposite: Question, marked: Marked, reader: User, *, until: datetime
+    question: Question, _opposite: Question, marked: Marked, read: Thread, *, until: datetime
 ) -> Side:
     """A question with its own answers as they were at some time, whatever it was merged with."""
-    read = thread.read(question, reader)
     votes, followers = question.votes.count(), question.subscriptions.count()
-    read = replace(read, duplicates=[], votes=votes, followers=followers)
+    read = replace(read, question=question, duplicates=[], votes=votes, followers=followers)
     before = [one for one in _own(read, question) if one.answer.written_at <= until]
     answers = [_accepted_by_asker(one, question) for one in before]
     answers.sort(key=lambda one: (not one.is_solution, one.answer.written_at))

@@ -248,7 +248,7 @@ def test_what_is_claimed_next_is_what_the_queue_shows_first(agent, admin):
     assert 5 < len(shown) < 40
     assert queue.claim_next(agent, count=len(shown) + 5) == shown
     for before, flag, after in zip(shown, shown[1:], shown[2:], strict=False):
-        assert queue.neighbours(agent, flag) == (after, before)
+        assert queue.neighbours(agent, flag) == (after.pk, before.pk)
 
 
 def test_a_card_is_claimed_by_few_queries_however_long_the_queue(

@@ -3,7 +3,7 @@
 import pytest
 from django.urls import reverse
 
-from dedup import desk, review, suggesting
+from dedup import desk, queue, review, suggesting
 from dedup.models import Flag, Review
 from support import merging
 from support.models import Merge, Question
@@ -276,3 +276,21 @@ def test_a_queue_of_many_costs_no_more_than_one_of_few(
 
     with django_assert_max_num_queries(len(of_one)):
         client.get(reverse("review_queue"))
+
+
+@pytest.mark.parametrize("count", [4, 60])
+def test_a_decision_with_the_next_card_takes_33_queries_however_many_wait(
+    client, agent, flag, count, django_assert_num_queries
+):
+    for pair in FlagFactory.create_batch(count, release=flag.release):
+        AnswerFactory.create_batch(2, question=pair.older)
+    client.force_login(agent)
+    client.get(reverse("review_queue"))
+    first, *held = queue.claim_next(agent, count=3)
+    given = {"verdict": "dismissed", "held": [one.pk for one in held]}
+
+    with django_assert_num_queries(33):
+        answer = client.post(
+            reverse("review_decide", args=[first.pk]), given, headers={"X-Desk": "1"}
+        )
+    assert answer.content.decode().count("<template data-ahead-card>") == 1

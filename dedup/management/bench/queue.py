@@ -6,6 +6,7 @@ own, which is dropped afterwards. Questions, flags and answers are made up.
 
 import random
 import re
+import secrets
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list[Table]]:
     """Figures, and the table that shows them."""
+    settings.SECRET_KEY = secrets.token_hex()  # there may be none, and no session outlives this
     found: dict[str, Any] = {"sizes": {}}
     with scratch_database(), override_settings(**PLAIN):
         permissions.create_roles()
