@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db.models import F, Q
 from django.utils import timezone
 
-from dedup import flagging, review
+from dedup import marks, review
 from dedup.models import Flag, FlagQuerySet, Release, Review, Score
 from dedup.texts import text_of
 from support import merging
@@ -145,9 +145,9 @@ def _parted(members: list[Question], roots: Mapping[int, int]) -> list[tuple[Que
     said = Flag.objects.filter(
         older__in=roots, newer__in=roots, status__in=[Flag.Status.DISMISSED, Flag.Status.RELATED]
     )
-    marks = {frozenset(pair) for pair in said.values_list("older", "newer")}
-    marks |= flagging.parted(roots)
-    found = {frozenset(roots[pk] for pk in pair) for pair in marks}
+    apart = {frozenset(pair) for pair in said.values_list("older", "newer")}
+    apart |= marks.parted(roots)
+    found = {frozenset(roots[pk] for pk in pair) for pair in apart}
     return [
         (one, other)
         for place, one in enumerate(members)

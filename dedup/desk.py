@@ -11,16 +11,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from dedup import review
+from dedup.marks import across, pair_of
 from dedup.models import Flag, Release, Review
-from dedup.review import (
-    NotWaiting,
-    NotYours,
-    ReviewRefused,
-    across,
-    close,
-    pair_of,
-    reopen,
-)
+from dedup.review import NotWaiting, NotYours, ReviewRefused, close, reopen
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence

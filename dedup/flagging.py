@@ -1,18 +1,18 @@
 """Writes scores and flags, in the transaction that settles the claim."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
 from django.db import connection
 from django.db.models import F, Q
 
+from dedup import marks
 from dedup.decision import Sampled, ScoredCandidate
 from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Release, Review, Score
 from dedup.texts import Text, text_of
-from support.merging import UNDO
-from support.models import Merge, Question
+from support.models import Question
 
 
 @dataclass(frozen=True)
@@ -104,50 +104,49 @@ def _open(
     *,
     blind_share: float | None = None,
 ) -> None:
-    """Open or renew a flag; with a `blind_share`, one that is asked about without its score.
-
-    The share of a pair that two checks could draw is the larger one: both used the same number.
-    """
+    """Open or renew a flag; with a `blind_share`, one that is asked about without its score."""
     lane = Flag.Lane.FLAGGED if blind_share is None else Flag.Lane.SAMPLED
     older, newer = _ordered(findings, candidate.question_id)
     texts = (older.hash, newer.hash)
-    words = findings.aligned.get(candidate.question_id)
-    alignment = None if words is None else [astuple(pair) for pair in words]
     if flag is None:
-        if not was_parted(older.question_id, newer.question_id):
-            if lane == Flag.Lane.FLAGGED:
-                _wake(older.question_id, newer.question_id)
-            Flag.objects.create(
-                older_id=older.question_id,
-                newer_id=newer.question_id,
-                older_hash=older.hash,
-                newer_hash=newer.hash,
-                probability=candidate.probability,
-                alignment=alignment,
-                release=findings.release,
-                flagged_at=now,
-                lane=lane,
-                asked_share=1.0 if blind_share is None else blind_share,
-            )
+        if marks.was_parted(older.question_id, newer.question_id):
+            return
+        if lane == Flag.Lane.FLAGGED:
+            _wake(older.question_id, newer.question_id)
+        pair = {"older_id": older.question_id, "newer_id": newer.question_id}
+        flag = Flag(**pair, lane=lane, asked_share=blind_share or 1.0, flagged_at=now)
+    elif not _reopen(flag, texts, now=now, lane=lane, blind_share=blind_share):
         return
+    words = findings.aligned.get(candidate.question_id)
+    flag.alignment = None if words is None else [astuple(pair) for pair in words]
+    flag.older_hash, flag.newer_hash = texts
+    flag.probability, flag.release = candidate.probability, findings.release
+    flag.save()
+
+
+def _reopen(
+    flag: Flag, texts: tuple[str, str], *, now: datetime, lane: str, blind_share: float | None
+) -> bool:
+    """Have a pair asked about again in this lane; False where it stays as it is.
+
+    The share of a pair that two checks could draw is the larger one: both used the same number.
+    """
     is_same = (flag.older_hash, flag.newer_hash) == texts
     if flag.status in Review.DECISIONS and is_same:
-        return  # a person said what it is, and both texts still say what that person read
+        return False  # a person said what it is, and both texts still say what that person read
     if flag.status == Flag.Status.CONFIRMED:
-        return
+        return False
     if flag.status != Flag.Status.OPEN:
         flag.status, flag.flagged_at, flag.decided_at = Flag.Status.OPEN, now, None
         flag.disputed_by, flag.disputed_at, flag.dispute = None, None, ""
     elif lane == Flag.Lane.SAMPLED and flag.lane == Flag.Lane.FLAGGED:
-        return  # it waits with its score
+        return False  # it waits with its score
     elif lane != flag.lane:
         flag.flagged_at = now
     asked_before = flag.asked_share if is_same and flag.lane == Flag.Lane.SAMPLED else 0.0
     flag.asked_share = 1.0 if blind_share is None else max(blind_share, asked_before)
     flag.lane = lane
-    (flag.older_hash, flag.newer_hash), flag.alignment = texts, alignment
-    flag.probability, flag.release = candidate.probability, findings.release
-    flag.save()
+    return True
 
 
 def _wake(*question_ids: int) -> None:
@@ -173,25 +172,3 @@ def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> N
     if own != findings.text.hash or too_low:
         flag.status, flag.decided_at = Flag.Status.WITHDRAWN, now
         flag.save(update_fields=["status", "decided_at"])
-
-
-def was_parted(one: int, other: int) -> bool:
-    """Whether people merged this pair, later took it back, and neither text has changed since."""
-    return bool(parted([one, other]))
-
-
-def parted(question_ids: Collection[int]) -> set[frozenset[int]]:
-    """Which pairs of these people merged and later took back, without a change of text since.
-
-    What was taken back at once was a slip, and says nothing.
-    """
-    edges = Merge.objects.filter(
-        duplicate__in=question_ids,
-        canonical__in=question_ids,
-        undone_at__gt=F("merged_at") + UNDO,
-    )
-    unchanged = (
-        Q(**{f"{end}__edited_at__isnull": True}) | Q(**{f"{end}__edited_at__lte": F("undone_at")})
-        for end in ("duplicate", "canonical")
-    )
-    return {frozenset([e.duplicate_id, e.canonical_id]) for e in edges.filter(*unchanged)}

@@ -3,18 +3,17 @@
 Locks: questions in id order, then the flag; everywhere the same, so that nobody waits in a circle.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from django.db.models import Q
 from django.utils import timezone
 
-from dedup import flagging
+from dedup import marks
 from dedup.models import Flag, Review, ReviewQuerySet
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
-from support.models import Merge, Question, User
+from support.models import Question, User
 
 LONGEST_SNOOZE = timedelta(days=92)
 
@@ -117,7 +116,7 @@ def dismiss(
     merging.refuse_stale(threads, seen or {})
     verdict = Review.Verdict.RELATED if is_related else Review.Verdict.DISMISSED
     review = record(flag, verdict, by=by, now=now, note=note)
-    if edge := disputed_edge(flag):
+    if edge := marks.disputed_edge(flag):
         try:
             review.merge = merging.unmerge(merge=edge, by=by, now=now)
         except merging.NotAllowed:
@@ -294,54 +293,6 @@ def proposed(flag: Flag) -> Question:
     """The question that stays, where nobody chooses otherwise."""
     roots = (question.canonical or question for question in (flag.older, flag.newer))
     return merging.choose_direction(*roots)[1]
-
-
-def disputed_edge(flag: Flag) -> Merge | None:
-    """The merge in force that a disputed flag is about."""
-    found = disputed_edges([flag]) if flag.disputed_at else []
-    return found[0][1] if found else None
-
-
-def disputed_edges(flags: Iterable[Flag]) -> list[tuple[Flag, Merge]]:
-    """Disputed flags, each with the merge in force that it is about."""
-    rows = list(flags)
-    ids = {pk for flag in rows for pk in flag.question_ids}
-    edges = Merge.objects.in_force().filter(duplicate__in=ids, canonical__in=ids)
-    known = {
-        frozenset((edge.duplicate_id, edge.canonical_id)): edge
-        for edge in edges.select_related("duplicate", "canonical")
-    }
-    pairs = ((flag, known.get(frozenset(flag.question_ids))) for flag in rows)
-    return [(flag, edge) for flag, edge in pairs if edge]
-
-
-def is_marked(one: Question, other: Question) -> bool:
-    """Whether people said of any pair between these two threads that it is not a duplicate."""
-    members = (
-        Question.objects.of_threads(each.pk).values_list("pk", flat=True) for each in (one, other)
-    )
-    return is_marked_between(*(set(ids) for ids in members))
-
-
-def is_marked_between(some: Collection[int], others: Collection[int]) -> bool:
-    """The same of two sets of questions."""
-    pairs = Q(older__in=some, newer__in=others) | Q(older__in=others, newer__in=some)
-    parted = (Flag.Status.DISMISSED, Flag.Status.RELATED)
-    if Flag.objects.filter(pairs, status__in=parted).exists():
-        return True
-    apart = flagging.parted({*some, *others})
-    return any(len(pair & set(some)) == 1 for pair in apart)
-
-
-def across(one: Question, other: Question) -> Q:
-    """Which flags join these two threads."""
-    members = Question.objects.of_threads(one.pk).values("pk")
-    others = Question.objects.of_threads(other.pk).values("pk")
-    return Q(older__in=members, newer__in=others) | Q(older__in=others, newer__in=members)
-
-
-def pair_of(one: int, other: int) -> Q:
-    return Q(older=one, newer=other) | Q(older=other, newer=one)
 
 
 def _open(flag: Flag, threads: Mapping[int, Question] | None = None) -> Flag:

@@ -7,7 +7,7 @@ import pytest
 from django.apps import apps
 from django.utils import timezone
 
-from dedup import desk, queue, review, suggesting
+from dedup import desk, marks, queue, review, suggesting
 from dedup.models import Flag, Review
 from support import answering, asking, merging, notifications, thread
 from support.models import Merge, Notification, Question
@@ -222,11 +222,11 @@ def test_rule_10_the_queue_shows_one_card_for_two_live_threads(pair, agent, admi
 
 def test_rule_10_a_merge_across_a_mark_warns(pair, agent):
     newer, older = pair
-    assert not review.is_marked(older, newer)
+    assert not marks.is_marked(older, newer)
 
     review.dismiss(flag=FlagFactory(older=older, newer=newer), by=agent)
 
-    assert review.is_marked(older, newer)
+    assert marks.is_marked(older, newer)
 
 
 def test_rule_11_an_undo_leaves_no_mark_and_a_later_unmerge_does(pair, admin):
@@ -278,7 +278,7 @@ def test_rule_14_mine_is_different_becomes_a_mark_when_an_agent_agrees(pair, adm
 
     assert said.verdict == Review.Verdict.DISMISSED
     assert root_of(newer) == newer.pk
-    assert review.is_marked(newer, older)
+    assert marks.is_marked(newer, older)
 
 
 def test_rule_15_every_relation_to_a_question_has_a_merge_rule_and_none_cascades():

@@ -1,6 +1,7 @@
 """One pair side by side, and the decision on it."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import blind, cluster, differences, marking, precedent, queue, review
+from dedup import blind, cluster, differences, marking, marks, precedent, queue, review
 from dedup.models import BlindItem, Flag, FlagQuerySet, Review
 from dedup.texts import text_of
 from dedup.views import sides
@@ -30,6 +31,7 @@ from dedup.views.request import (
     snooze_time,
     whole_number,
 )
+from dedup.views.sides import Side
 from support import merging, thread
 from support.http import HtmxRequest
 from support.models import Product, Question
@@ -130,21 +132,15 @@ def _context(
     """
     threads = thread.read_all(flag.question_ids, request.user)
     rows = {row.pk: row for one in threads.values() for row in (one.question, *one.duplicates)}
-    older, newer = rows[flag.older_id], rows[flag.newer_id]
     item = None if flag.status == Flag.Status.OPEN else blind.item_of(flag, request.user)
     is_known = item is not None and not item.verdict
     is_open, is_blind = is_known or flag.status == Flag.Status.OPEN, is_known or flag.is_blind
     is_mine = is_claimed or is_known or (is_open and queue.claim(flag=flag, by=request.user))
     until = (is_known and flag.decided_at) or timezone.now()
-    side = partial(sides.alone, until=until) if is_blind else sides.in_thread
-    ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
-    shown = [
-        side(newer, older, ours, threads[newer.root_id]),
-        side(older, newer, theirs, threads[older.root_id]),
-    ]
-    other, one = (each.root for each in shown)
+    shown = _sides(flag, threads, alone_until=until if is_blind else None)
+    newer, older = (each.question for each in shown)
     answered = {each.root.pk for each in shown if each.answers}
-    goes, stays = merging.direct(one, other, answered=answered)
+    goes, stays = merging.direct(*(each.root for each in shown), answered=answered)
     said = list(flag.reviews.select_related("by").order_by("-pk"))
     decided = (one for one in said if one.undone_at is None and one.verdict in Review.DECISIONS)
     names = Product.objects.values_list("name", flat=True)
@@ -176,10 +172,24 @@ def _context(
     }
 
 
+def _sides(
+    flag: Flag, threads: Mapping[int, Thread], *, alone_until: datetime | None
+) -> list[Side]:
+    """Both questions of a pair, the newer first, out of the threads in which they are."""
+    rows = {row.pk: row for one in threads.values() for row in (one.question, *one.duplicates)}
+    older, newer = rows[flag.older_id], rows[flag.newer_id]
+    ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
+    side = partial(sides.alone, until=alone_until) if alone_until else sides.in_thread
+    return [
+        side(newer, older, ours, threads[newer.root_id]),
+        side(older, newer, theirs, threads[older.root_id]),
+    ]
+
+
 def _is_marked(threads: Mapping[int, Thread]) -> bool:
     """Whether people said of any pair between these two threads that it is not a duplicate."""
     members = [{pk, *(row.pk for row in one.duplicates)} for pk, one in threads.items()]
-    return len(members) == 2 and review.is_marked_between(*members)
+    return len(members) == 2 and marks.is_marked_between(*members)
 
 
 def _candidates(flag: Flag) -> list[Flag]:

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from dedup import desk, review
+from dedup import desk, marks, review
 from dedup.models import Flag
 from dedup.views.request import all_seen_versions, numbers, reviewers_only, seen_versions
 from support import merging, previewing
@@ -23,7 +23,7 @@ PAGE = 20  # pairs
 def to_merge(request: HtmxRequest) -> HttpResponse:
     """What agents said of pairs, waiting for somebody who may merge or take a merge back."""
     page = Paginator(Flag.objects.to_merge(), PAGE).get_page(request.GET.get("page"))
-    edges = review.disputed_edges(Flag.objects.to_unmerge()[:PAGE])
+    edges = marks.disputed_edges(Flag.objects.to_unmerge()[:PAGE])
     context = {"page": page, "rows": desk.proposals(list(page)), "to_unmerge": edges}
     return render(request, "dedup/to_merge.html", context)
 
@@ -116,7 +116,7 @@ def merge(request: HtmxRequest, duplicate_pk: int, canonical_pk: int) -> HttpRes
         canonical.refresh_from_db()
     context = {
         "preview": previewing.merge(duplicate=duplicate, canonical=canonical, by=request.user),
-        "is_marked": review.is_marked(duplicate, canonical),
+        "is_marked": marks.is_marked(duplicate, canonical),
         "conflict": conflict,
         "swap": reverse("merge", args=[canonical_pk, duplicate_pk]),
     }

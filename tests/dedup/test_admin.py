@@ -2,7 +2,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from dedup import releases, review
+from dedup import marks, releases, review
 from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Flag, Release, Review
 from support import merging
@@ -82,7 +82,7 @@ def test_dismissing_marks_the_pair_and_merges_nothing(client, admin):
     flag.refresh_from_db()
     assert flag.status == Flag.Status.DISMISSED
     assert Review.objects.get().by == admin
-    assert review.is_marked(flag.older, flag.newer)
+    assert marks.is_marked(flag.older, flag.newer)
     assert not Merge.objects.exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import bulk, desk, feedback, precedent, queue, review
+from dedup import bulk, desk, feedback, marks, precedent, queue, review
 from dedup.models import Flag, Review, SavedView
 from support import merging
 from support.models import Merge
@@ -29,7 +29,7 @@ def test_related_questions_are_shown_beside_each_other_and_count_as_not_the_same
     assert flag.status == Flag.Status.RELATED
     assert desk.linked(flag.older) == [flag.newer]
     assert desk.linked(flag.newer) == [flag.older]
-    assert review.is_marked(flag.older, flag.newer)
+    assert marks.is_marked(flag.older, flag.newer)
 
 
 def test_what_was_related_is_a_negative_label(agent):

@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import desk, queue, review
+from dedup import desk, marks, queue, review
 from dedup.models import Flag, Review
 from support import asking, merging
 from support.models import Merge, Question
@@ -45,7 +45,7 @@ def test_an_undo_takes_the_merge_back_and_opens_the_flag_without_a_trace(flag, a
 
     assert root_of(flag.newer) == flag.newer_id
     assert (fresh(flag).status, standing(flag)) == ("open", [])
-    assert not review.is_marked(flag.older, flag.newer)
+    assert not marks.is_marked(flag.older, flag.newer)
     assert set(said.merge.notifications.values_list("status", flat=True)) == {"cancelled"}
 
 
@@ -108,7 +108,7 @@ def test_a_later_unmerge_marks_the_pair_that_was_confirmed_though_others_were_me
 
     assert fresh(flag).status == Flag.Status.DISMISSED
     assert not Flag.objects.to_merge().exists()
-    assert review.is_marked(top, flag.newer)
+    assert marks.is_marked(top, flag.newer)
 
 
 def test_an_unmerge_of_a_merge_without_a_flag_still_warns(flag, admin):
@@ -119,7 +119,7 @@ def test_an_unmerge_of_a_merge_without_a_flag_still_warns(flag, admin):
     desk.unmerge(merge=edge, by=admin, now=LATER + timedelta(hours=1))
 
     assert Merge.objects.get().undone_at == LATER
-    assert review.is_marked(one, other)
+    assert marks.is_marked(one, other)
 
 
 def test_a_dispute_needs_the_asker_and_a_merge(flag, admin):
@@ -184,7 +184,7 @@ def test_an_undo_of_a_rejected_merge_puts_the_merge_back(flag, admin):
 
     assert root_of(flag.newer) == flag.older_id
     assert Merge.objects.get() == edge
-    assert (fresh(flag).status, review.disputed_edge(fresh(flag))) == ("open", edge)
+    assert (fresh(flag).status, marks.disputed_edge(fresh(flag))) == ("open", edge)
 
 
 def test_a_card_warns_of_a_mark_between_its_threads(flag, agent, admin, client):
