@@ -13,11 +13,12 @@ from dedup.ml.artifact import ArtifactRefused
 from support import merging
 from support.admin import MergeAdmin, ReadOnly
 from support.models import Merge, User
+from support.templatetags.texts import percent
 
 
 @admin.register(models.Flag)
 class FlagAdmin(ReadOnly):
-    list_display = ["pair", "probability", "status", "flagged_at", "release", "open_in_review"]
+    list_display = ["pair", "share", "status", "flagged_at", "release", "open_in_review"]
     list_filter = ["status", "older__product", "release"]
     list_select_related = ["older", "newer", "release"]
     actions = ["confirm", "dismiss", "relate", "skip", "merge"]
@@ -28,6 +29,10 @@ class FlagAdmin(ReadOnly):
     @admin.display(description="Questions")
     def pair(self, flag: models.Flag) -> str:
         return f"{flag.older} | {flag.newer}"
+
+    @admin.display(description="Probability", ordering="probability")
+    def share(self, flag: models.Flag) -> str:
+        return percent(flag.probability)
 
     @admin.display(description="")
     def open_in_review(self, flag: models.Flag) -> str:
@@ -95,6 +100,11 @@ class ReviewAdmin(ReadOnly):
     list_display = ["flag", "verdict", "by", "reviewed_at", "undone_at"]
     list_filter = ["verdict", ("by", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["flag", "by"]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Without those of pairs whose score nobody is to see before they are decided."""
+        hidden = {"flag__status": models.Flag.Status.OPEN, "flag__lane": models.Flag.Lane.SAMPLED}
+        return super().get_queryset(request).exclude(**hidden)
 
 
 class MergeDeskAdmin(MergeAdmin):

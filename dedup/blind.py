@@ -116,7 +116,9 @@ def _as_decided(flag: str = "") -> Q:
 def _items(reviewer: User) -> QuerySet[BlindItem]:
     """What this person was asked, where the decision still stands."""
     still = _as_decided("flag__")
-    return BlindItem.objects.filter(still, by=reviewer, flag__status=F("expected"))
+    return BlindItem.objects.filter(
+        still, by=reviewer, flag__status=F("expected"), flag__decided_at__lte=F("drawn_at")
+    )
 
 
 def item_of(flag: Flag, reviewer: User) -> BlindItem | None:

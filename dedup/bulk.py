@@ -68,11 +68,13 @@ def apply(
     flag_ids: Collection[int],
     verdict: str,
     by: User,
+    stays: Mapping[int, int] | None = None,
     seen: Mapping[int, int] | None = None,
     now: datetime | None = None,
 ) -> list[Review]:
-    """Decide all pairs alike, each in the direction that its card proposes, or none of them.
+    """Decide all pairs alike, or none of them.
 
+    `stays` has the question that is to stay, by flag; by default the one that a card proposes.
     Raises review.FlagClosed where one was decided meanwhile, merging.MergeRefused (Stale where
     `seen` is not the newest).
     """
@@ -80,17 +82,24 @@ def apply(
     flags = list(Flag.objects.filter(pk__in=flag_ids).in_queue_order())
     threads = merging.lock_threads(*{pk for flag in flags for pk in flag.question_ids})
     merging.refuse_stale(threads, seen or {})
-    said = [_decide(flag, verdict, by=by, now=now) for flag in flags]
+    chosen = Question.objects.in_bulk((stays or {}).values())
+    said = [
+        _decide(flag, verdict, chosen.get((stays or {}).get(flag.pk, 0)), by=by, now=now)
+        for flag in flags
+    ]
     for one in said:
         one.batch = batch
     Review.objects.bulk_update(said, ["batch"])
     return said
 
 
-def _decide(flag: Flag, verdict: str, *, by: User, now: datetime) -> Review:
+def _decide(
+    flag: Flag, verdict: str, canonical: Question | None, *, by: User, now: datetime
+) -> Review:
     if verdict == Review.Verdict.CONFIRMED:
         flag = Flag.objects.select_related("older__canonical", "newer__canonical").get(pk=flag.pk)
-        return review.confirm(flag=flag, canonical=review.proposed(flag), by=by, now=now)
+        stays = canonical or review.proposed(flag)
+        return review.confirm(flag=flag, canonical=stays, by=by, now=now)
     if verdict == Review.Verdict.SKIPPED:
         return review.skip(flag=flag, by=by, now=now)
     is_related = verdict == Review.Verdict.RELATED

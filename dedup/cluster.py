@@ -50,9 +50,9 @@ class Cluster:
 
 
 def more(flag: Flag, *, roots: Mapping[int, int], now: datetime | None = None) -> int:
-    """How many other live questions open flags join with the two of this one; 0 where this one is
+    """How many other live questions likely flags join with the two of this one; 0 where this one is
     closed, sleeps, is asked blindly or is about a merge. `roots` are of all in its threads."""
-    leading = _leading(roots, now=now or timezone.now())
+    leading = _leading(roots, flag, now=now or timezone.now())
     edges = list(leading.values_list("pk", "low", "high")[:MOST_EDGES])  # type: ignore[misc]
     if flag.pk not in {pk for pk, *_ in edges}:
         return 0
@@ -60,7 +60,7 @@ def more(flag: Flag, *, roots: Mapping[int, int], now: datetime | None = None) -
 
 
 def around(flag: Flag, *, now: datetime | None = None) -> Cluster | None:
-    """What open flags join with the two threads of this one, step by step, at most MOST_MEMBERS.
+    """What likely flags join with the two threads of this one, step by step, at most MOST_MEMBERS.
 
     None where there is nothing but the two, or `more` finds nothing.
     """
@@ -70,7 +70,7 @@ def around(flag: Flag, *, now: datetime | None = None) -> Cluster | None:
     edges: dict[int, Flag] = {}
     frontier = members
     while frontier:
-        thread_roots, beside = _beside(frontier, now=now)
+        thread_roots, beside = _beside(frontier, flag, now=now)
         roots |= thread_roots
         edges |= {edge.pk: edge for edge in beside}
         if flag.pk not in edges:
@@ -86,18 +86,22 @@ def ends(flag: Flag) -> set[int]:
     return {flag.older.root_id, flag.newer.root_id}
 
 
-def _beside(thread_ids: Iterable[int], *, now: datetime) -> tuple[dict[int, int], list[Flag]]:
+def _beside(
+    thread_ids: Iterable[int], flag: Flag, *, now: datetime
+) -> tuple[dict[int, int], list[Flag]]:
     """All questions of these live threads with their roots, and the open flags that lead from them
     to any other thread, likeliest first."""
     rows = Question.objects.of_threads(*thread_ids).values_list("pk", "canonical_id")
     roots = {pk: canonical_id or pk for pk, canonical_id in rows}
-    return roots, list(_leading(roots, now=now).in_queue_order()[:MOST_EDGES])
+    return roots, list(_leading(roots, flag, now=now).in_queue_order()[:MOST_EDGES])
 
 
-def _leading(question_ids: Collection[int], *, now: datetime) -> FlagQuerySet:
-    """Open flags that lead from these questions to another thread."""
+def _leading(question_ids: Collection[int], flag: Flag, *, now: datetime) -> FlagQuerySet:
+    """Open flags that lead from these questions to another thread: this one, and likely ones. Less
+    likely ones chain together what has little to do with each other."""
     ids = list(question_ids)
-    flags = Flag.objects.open().awake(now).filter(Q(older__in=ids) | Q(newer__in=ids))
+    is_likely = Q(probability__gte=F("release__sure_threshold")) | Q(pk=flag.pk)
+    flags = Flag.objects.open().awake(now).filter(Q(older__in=ids) | Q(newer__in=ids), is_likely)
     across = flags.filter(lane=Flag.Lane.FLAGGED).with_roots().filter(~Q(low=F("high")))
     return across.order_by("-probability", "pk")
 
@@ -194,10 +198,12 @@ def decide(
     _refuse_strangers(threads, same, out, canonical)
     group = sorted((threads[pk] for pk in same), key=lambda question: question.order)
     stays = threads[canonical] if canonical else proposed(group)
-    is_open = [flag for flag in flags if flag.status == Flag.Status.OPEN and len(ends(flag)) == 2]
+    asked = (flag for flag in flags if flag.status == Flag.Status.OPEN and not flag.is_blind)
+    is_open = [flag for flag in asked if len(ends(flag)) == 2]
     kept = [flag for flag in is_open if ends(flag) <= set(same)]
     kept += _bridges(group, stays, kept, flags, now=now)
     let_out = [flag for flag in is_open if ends(flag) & set(same) and ends(flag) & set(out)]
+    let_out += _farther(out, stays, let_out, flags, threads, now=now)
     confirmed = [
         review.record(flag, Review.Verdict.CONFIRMED, by=by, now=now, canonical=stays)
         for flag in kept
@@ -268,6 +274,23 @@ def _bridges(
         if question.pk not in near:
             built.append(_bridge(question, stays, flags, now=now))
     return built
+
+
+def _farther(
+    out: Collection[int],
+    stays: Question,
+    let_out: Sequence[Flag],
+    flags: Sequence[Flag],
+    threads: Mapping[int, Question],
+    *,
+    now: datetime,
+) -> list[Flag]:
+    """Flags for what is out although no open flag joins it to any that are the same, so that it is
+    remembered: with the one that stays, where nothing is said of the two yet."""
+    near = {pk for flag in let_out for pk in ends(flag)}
+    farther = [threads[pk] for pk in sorted(out) if pk not in near]
+    pairs = [_bridge(question, stays, flags, now=now) for question in farther]
+    return [flag for flag in pairs if flag.status not in Review.DECISIONS]
 
 
 def _bridge(one: Question, other: Question, flags: Sequence[Flag], *, now: datetime) -> Flag:

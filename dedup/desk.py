@@ -4,6 +4,7 @@ instead.
 Locks: questions in id order, then flags; everywhere the same, so that nobody waits in a circle.
 """
 
+import uuid
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from django.utils import timezone
 from dedup import review
 from dedup.marks import across, pair_of
 from dedup.models import Flag, Release, Review
-from dedup.review import NotWaiting, NotYours, ReviewRefused, close, reopen
+from dedup.review import NotWaiting, NotYours, ReviewRefused, reopen
 from dedup.texts import text_of
 from support import audit, merging
 from support.merging import Evidence
@@ -92,11 +93,21 @@ def unmerge(*, merge: Merge, by: User, now: datetime | None = None) -> Merge:
     was_in_force = Merge.objects.in_force().filter(pk=merge.pk).exists()
     undone = merging.unmerge(merge=merge, by=by, now=now)
     if was_in_force and now - undone.merged_at > merging.UNDO:
-        for flag in locked:
-            close(flag, Flag.Status.DISMISSED, now=now)
+        _mark(undone, locked, by=by, now=now)
     elif was_in_force:
-        _forget(undone, now=now)
+        _forget(undone, locked, now=now)
     return undone
+
+
+def _mark(edge: Merge, flags: Collection[Flag], *, by: User, now: datetime) -> None:
+    """Say of pairs that a merge had joined that they are not duplicates; one undo of that puts the
+    merge in force again."""
+    batch = uuid.uuid4()
+    for flag in flags:
+        if flag.status not in (Flag.Status.DISMISSED, Flag.Status.RELATED):
+            said = review.record(flag, Review.Verdict.DISMISSED, by=by, now=now)
+            said.batch, said.merge = batch, edge
+            said.save(update_fields=["batch", "merge"])
 
 
 def _between(edge: Merge, threads: Mapping[int, Question]) -> Q:
@@ -112,25 +123,36 @@ def merge_many(
     *,
     flag_ids: Collection[int],
     by: User,
+    shown: Mapping[int, tuple[int, int]] | None = None,
     seen: Mapping[int, int] | None = None,
     now: datetime | None = None,
 ) -> list[Merge]:
     """Merge pairs that wait for it, each in the direction that the list proposes, or none of them.
 
-    Pairs that an earlier one of them has brought together already need no merge of their own.
-    Raises review.NotWaiting, merging.MergeRefused.
+    `shown` has what a person saw that would close and stay, by flag. Pairs that an earlier one of
+    them has brought together already need no merge of their own. Raises review.NotWaiting,
+    merging.MergeRefused (Stale where another question would close or stay than was shown).
     """
     pairs = Flag.objects.filter(pk__in=flag_ids)
     ids = {pk for pair in pairs.values_list("older_id", "newer_id") for pk in pair}
-    merging.refuse_stale(merging.lock_threads(*ids), seen or {})
+    threads = merging.lock_threads(*ids)
+    merging.refuse_stale(threads, seen or {})
     waiting = list(Flag.objects.to_merge().filter(pk__in=flag_ids))
     if {flag.pk for flag in waiting} != set(flag_ids):
         raise NotWaiting("Some of these pairs do not wait to be merged any more.")
+    asked = [(flag.pk, (goes.pk, stays.pk)) for flag, goes, stays in proposals(waiting)]
+    if shown is not None and any(shown.get(pk) != pair for pk, pair in asked):
+        raise merging.Stale("These questions would be merged otherwise than you saw.")
+    if shown is not None:
+        never_seen = {pk: 0 for _, pair in asked for pk in pair}
+        merging.refuse_stale(threads, never_seen | dict(seen or {}))
     edges = []
-    for flag in waiting:
-        ((_, duplicate, canonical),) = proposals([flag])  # as the merges before have left them
-        if duplicate.pk != canonical.pk:
-            edges.append(merge(duplicate=duplicate, canonical=canonical, by=by, now=now))
+    for _, pair in asked:
+        now_live = Question.objects.in_bulk(pair)
+        goes, stays = (now_live[pk].root_id for pk in pair)  # as the merges before have left them
+        if goes != stays:
+            both = Question.objects.in_bulk([goes, stays])
+            edges.append(merge(duplicate=both[goes], canonical=both[stays], by=by, now=now))
     return edges
 
 
@@ -147,24 +169,34 @@ def unmerge_many(
 
 
 def proposals(flags: Collection[Flag]) -> list[tuple[Flag, Question, Question]]:
-    """Each pair with the live question that would close and the one that would stay."""
+    """Each pair with the live question that would close and the one that would stay: which who
+    confirmed it chose, or else the one that a card proposes."""
     ends = Question.objects.in_bulk({pk for flag in flags for pk in flag.question_ids})
     roots = Question.objects.select_related("product").in_bulk({q.root_id for q in ends.values()})
     pairs = [
         (roots[ends[flag.older_id].root_id], roots[ends[flag.newer_id].root_id]) for flag in flags
     ]
+    said = Review.objects.standing().filter(verdict=Review.Verdict.CONFIRMED, flag__in=flags)
+    newest = said.order_by("pk").select_related("canonical").exclude(canonical=None)
+    chosen = {one.flag_id: one.canonical.root_id for one in newest if one.canonical}
     directed = merging.choose_directions(pairs)
-    return [(flag, *both) for flag, both in zip(flags, directed, strict=True)]
+    return [
+        (flag, *(reversed(both) if chosen.get(flag.pk) == both[0].pk else both))
+        for flag, both in zip(flags, directed, strict=True)
+    ]
 
 
-def _forget(edge: Merge, *, now: datetime) -> None:
+def _forget(edge: Merge, flags: Collection[Flag], *, now: datetime) -> None:
     """Open again what was decided with this merge; what was decided before it still stands."""
-    led = Review.objects.standing().filter(merge=edge, verdict=Review.Verdict.CONFIRMED)
-    same_act = led.filter(by=edge.merged_by_id, reviewed_at=edge.merged_at)
+    confirmed = Review.objects.standing().filter(verdict=Review.Verdict.CONFIRMED)
+    led = confirmed.filter(merge=edge)
+    same_act = confirmed.filter(
+        Q(merge=edge) | Q(flag__in=flags), by=edge.merged_by_id, reviewed_at=edge.merged_at
+    )
     for said in same_act.select_related("flag"):
         reopen(said.flag, said)
         said.flag.save()
-    same_act.update(undone_at=now)
+    Review.objects.filter(pk__in=list(same_act.values_list("pk", flat=True))).update(undone_at=now)
     led.update(merge=None)
 
 
@@ -198,6 +230,7 @@ def link(*, one: Question, other: Question, by: User, now: datetime | None = Non
     Agents then see each beside the other; nothing is merged. None where somebody said so before.
     Raises NotLinked where the same people may read both, NotReviewable.
     """
+    now = now or timezone.now()
     threads = merging.lock_threads(one.pk, other.pk)
     one, other = threads[one.pk], threads[other.pk]
     if one.has_same_readers_as(other):
@@ -205,6 +238,8 @@ def link(*, one: Question, other: Question, by: User, now: datetime | None = Non
     flag = _pair(one, other)
     if flag.pk and flag.status == Flag.Status.CONFIRMED:
         return None
+    if flag.pk is None:
+        flag.flagged_at = now  # nobody had asked: an undo closes it again
     flag.status, flag.decided_at = Flag.Status.OPEN, None
     flag.save()
     return review.confirm(flag=flag, canonical=one, by=by, now=now)

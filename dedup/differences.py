@@ -14,7 +14,14 @@ VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+(?!\w)", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?![\w.]*\d)(?!\w)")
 NEGATION = re.compile(r"\b(?:not|no|never|none|nothing|cannot|without|unable|\w+n['’]t)\b", re.I)
 NAME = re.compile(r"\b(?:[A-Z][a-z]*[A-Z]\w*|[A-Z]{2,}\w*|[A-Z]\w+)\b")
-SENTENCE = re.compile(r"(?:^|[.!?:\n])\s*[\"'“(*#>\-]*\s*$")
+OPENING = "\"'“(*#>-"  # may stand before the first word of a sentence
+NEAR = 200  # characters that are looked back at
+CALENDAR = {  # in capitals, and nobody's name
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday",
+    "Saturday", "Sunday",
+}  # fmt: skip
+
 Reader = Callable[[str], set[str]]
 
 
@@ -73,16 +80,19 @@ class Difference:
     older: list[str]
 
 
-def differences(newer: str, older: str, *, products: Collection[str] = ()) -> list[Difference]:
+def differences(
+    newer: str, older: str, *, products: Collection[str] = (), common: Collection[str] = ()
+) -> list[Difference]:
     """Numbers, versions, names and negations in which the two differ; nothing where they agree.
 
-    `products` are names to look for whatever their case. A name counts where one of the two has
-    it; a negation only where exactly one of the two texts is negated.
+    `products` are names to look for whatever their case, `common` those that both are about,
+    whether they say it or not. A name counts where one of the two has it; a negation only where
+    exactly one of the two texts is negated.
     """
     readers: dict[str, Reader] = {
         "version": _versions,
         "number": _numbers,
-        "name": lambda text: _names(text, products),
+        "name": lambda text: _names(text, products) - CALENDAR - set(common),
     }
     found = []
     for kind, read in readers.items():
@@ -114,11 +124,21 @@ def _names(text: str, products: Collection[str]) -> set[str]:
     found = {
         match.group()
         for match in NAME.finditer(text)
-        if match.group() != "I" and not SENTENCE.search(text[: match.start()])
+        if match.group() != "I" and not _begins_sentence(text, match.start())
     }
     lowered = text.lower()
     known = {name for name in products if re.search(rf"\b{re.escape(name.lower())}\b", lowered)}
     return found | known
+
+
+def _begins_sentence(text: str, at: int) -> bool:
+    """Whether what stands here is the first word of a sentence, a line or the text."""
+    before = text[max(0, at - NEAR) : at]
+    outer = before.rstrip()
+    inner = outer.rstrip(OPENING)
+    end = inner.rstrip()
+    gaps = before[len(outer) :] + inner[len(end) :]
+    return "\n" in gaps or not end or end[-1] in ".!?:"
 
 
 def _without(names: set[str], text: str) -> set[str]:

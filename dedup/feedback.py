@@ -8,8 +8,7 @@ from dedup.texts import text_of
 def labelled_pairs() -> list[tuple[Pair, bool]]:
     """Return each reviewed pair once, by its last standing verdict, oldest first.
 
-    A pair whose texts were changed since is left out: what was said of it was said of others. One
-    whose merge was taken back later was found to be different, whatever had been said before.
+    A pair whose texts were changed since is left out: what was said of it was said of others.
     """
     standing = (
         Review.objects.standing()
@@ -24,6 +23,5 @@ def labelled_pairs() -> list[tuple[Pair, bool]]:
         older, newer = text_of(flag.older), text_of(flag.newer)
         if (older.hash, newer.hash) == (review.older_hash, review.newer_hash):
             pair = Pair(older.input, newer.input)
-            verdict = flag.status if flag.status in Review.DECISIONS else review.verdict
-            found.append((pair, verdict == Review.Verdict.CONFIRMED))
+            found.append((pair, review.verdict == Review.Verdict.CONFIRMED))
     return found

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable
 
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
-from dedup.models import Flag
+from dedup.models import Flag, Review
 from support.merging import UNDO
 from support.models import Merge, Question
 
@@ -64,7 +64,8 @@ def was_parted(one: int, other: int) -> bool:
 def parted(question_ids: Collection[int]) -> set[frozenset[int]]:
     """Which pairs of these people merged and later took back, without a change of text since.
 
-    What was taken back at once was a slip, and says nothing.
+    What was taken back at once was a slip, and says nothing; nor does a merge that went with the
+    decision that had led to it: what was said instead stands on the flag.
     """
     edges = Merge.objects.filter(
         duplicate__in=question_ids,
@@ -75,4 +76,6 @@ def parted(question_ids: Collection[int]) -> set[frozenset[int]]:
         Q(**{f"{end}__edited_at__isnull": True}) | Q(**{f"{end}__edited_at__lte": F("undone_at")})
         for end in ("duplicate", "canonical")
     )
-    return {frozenset([e.duplicate_id, e.canonical_id]) for e in edges.filter(*unchanged)}
+    undone = Review.objects.filter(merge=OuterRef("pk"), undone_at=OuterRef("undone_at"))
+    kept = edges.filter(*unchanged).exclude(Exists(undone))
+    return {frozenset([e.duplicate_id, e.canonical_id]) for e in kept}

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.db.models import F
+
 from dedup.models import Flag, Review
 
 FEWEST = 10  # decisions; of fewer nothing is said
@@ -22,7 +24,10 @@ def like_it(flag: Flag, count: int = 50) -> LikeIt | None:
         return None
     low, high = _about(flag.probability)
     near = Review.objects.standing().filter(
-        verdict__in=Review.DECISIONS, release=flag.release.name, probability__range=(low, high)
+        verdict__in=Review.DECISIONS,
+        flag__status=F("verdict"),
+        release=flag.release.name,
+        probability__range=(low, high),
     )
     verdicts = list(near.order_by("-pk").values_list("verdict", flat=True)[:count])
     if len(verdicts) < FEWEST:

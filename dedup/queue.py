@@ -159,15 +159,16 @@ def claim_sampled(
     now: datetime | None = None,
 ) -> Flag | None:
     """Hold one of the pairs from below the threshold that nobody else holds, any as likely as
-    another, but for those in `held` and those that stand back behind another flag."""
+    another, but for those in `held` and those of merged questions: a card without a score shows no
+    thread."""
     now = now or timezone.now()
-    sampled = Flag.objects.open().across_threads().filter(lane=Flag.Lane.SAMPLED)
+    sampled = Flag.objects.open().between_single().filter(lane=Flag.Lane.SAMPLED)
     found = wanted.apply(_for(reviewer, sampled, now=now), reviewer, now=now)
     pks = list(free_for(reviewer, found.exclude(pk__in=held), now=now).values_list("pk", flat=True))
     for pk in chance.sample(pks, min(len(pks), CHUNK)):
         still = free_for(reviewer, Flag.objects.open().with_roots().filter(pk=pk), now=now)
         rows = still.in_queue_order().select_for_update(of=["self"], skip_locked=True)
-        if (flag := rows.first()) and _foremost([(flag.pk, flag.low, flag.high)]):  # type: ignore[attr-defined]
+        if flag := rows.first():
             claim(flag=flag, by=reviewer, now=now)
             return flag
     return None
@@ -226,12 +227,15 @@ def _foremost(rows: Collection[tuple[int, int, int]]) -> set[int]:
     return {pk for pk, low, high in rows if low == high or best.get((low, high)) == pk}
 
 
+@transaction.atomic
 def hold(flag_ids: Collection[int], *, by: User, now: datetime | None = None) -> int:
     """The heartbeat of an open page: hold on to what `by` has before them, and what has become
     free of it; how many they hold."""
     now = now or timezone.now()
-    shown = Flag.objects.open().filter(pk__in=flag_ids)
-    return free_for(by, shown, now=now).update(claimed_by=by, claimed_until=now + CLAIM)
+    free = free_for(by, Flag.objects.open().filter(pk__in=flag_ids), now=now).order_by("pk")
+    rows = free.select_for_update(of=["self"], skip_locked=True).values_list("pk", flat=True)
+    held = Flag.objects.filter(pk__in=list(rows))  # what somebody decides just now is passed over
+    return held.update(claimed_by=by, claimed_until=now + CLAIM)
 
 
 def let_go(flag_ids: Collection[int], *, by: User) -> None:

@@ -48,12 +48,13 @@ def merge(*, duplicate: Question, canonical: Question, by: User) -> MergePreview
         refusal, code = str(error), error.code
     can_be_one = not code or code == merging.NotAllowed.code
     mailed = notifications.told_of_merge(duplicate, canonical, by=by)
+    closing = Question.objects.of_threads(duplicate.pk)
     readers = _readers(canonical)
     mailed = [person for person in mailed if readers is None or person.pk in readers]
     return MergePreview(
         duplicate=duplicate,
         canonical=canonical,
-        closes=list(Question.objects.of_threads(duplicate.pk).order_by("asked_at", "pk")),
+        closes=list(closing.select_related("asked_by").order_by("asked_at", "pk")),
         thread=thread.together(canonical, duplicate, by) if can_be_one else None,
         followers=_followers(duplicate, canonical, mailed, readers) if can_be_one else [],
         mailed=mailed,
@@ -130,7 +131,10 @@ def unmerge(*, edge: Merge, by: User) -> UnmergePreview:
     returns = _part(Question.objects.filter(pk__in=below), first=edge.duplicate_id)
     stays = _part(whole.exclude(pk__in=below), first=edge.canonical_id)
     since = Answer.objects.filter(question__in=whole, written_at__gte=edge.merged_at)
-    may = by.may_merge(edge.canonical.product_id, *(q.product_id for q in returns.questions))
+    standing = {q.pk: q for q in stays.questions}
+    root = standing.get(edge.canonical.root_id, edge.canonical)
+    concerned = (edge.canonical, root, *returns.questions)
+    may = by.may_merge(*(question.product_id for question in concerned))
     return UnmergePreview(
         edge=edge,
         returns=returns,

@@ -24,7 +24,7 @@ from support.models import (
     User,
     Vote,
 )
-from tests.factories import AnswerFactory, FlagFactory, QuestionFactory, UserFactory
+from tests.factories import AnswerFactory, FlagFactory, QuestionFactory, ReleaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 ROLES = ("guest", "customer", "other", "agent", "admin")
@@ -278,9 +278,9 @@ def world(customer, agent, admin):
         "mine": QuestionFactory(asked_by=customer, audience="private"),
         "private": QuestionFactory(asked_by=other, audience="private"),
         "merged": QuestionFactory(asked_by=customer),
-        "open": FlagFactory(),
+        "open": FlagFactory(release=ReleaseFactory(sure_threshold=0.8)),
     }
-    FlagFactory(older=rows["open"].older, newer=QuestionFactory())  # three are a cluster
+    FlagFactory(older=rows["open"].older, release=rows["open"].release)  # three are a cluster
     rows["secret"] = FlagFactory(older=rows["private"], newer=QuestionFactory())
     rows["review"] = rows["open"].reviews.create(
         verdict="skipped", by=agent, probability=0.9, release="r"
@@ -334,6 +334,8 @@ def body(world, route, row):
     api_text = {"title": "How do I dim it?", "body": "Too bright."}
     flag = world.rows["open"]
     versions = {f"version-{q.pk}": q.version for q in Question.objects.all()}
+    waiting = world.rows["waiting"]
+    shown = {f"closes-{waiting.pk}": waiting.newer_id, f"stays-{waiting.pk}": waiting.older_id}
     members = dict.fromkeys((f"member-{pk}" for pk in flag.question_ids), "same")
     return {
         "ask": {**api_text, "product": product.pk, "audience": "public", "seen_similar": "yes"},
@@ -347,7 +349,7 @@ def body(world, route, row):
         "review_decide": {"verdict": "dismissed"},
         "review_cluster_decide": versions | members,
         "review_overrule": {"verdict": "related"},
-        "merge_many": {"flag": world.rows["waiting"].pk, "apply": "1"},
+        "merge_many": versions | shown | {"flag": waiting.pk, "apply": "1"},
         "send_back": {"note": "Another lamp."},
         "review_view_save": {"name": "Likely ones", "band": "likely"},
         "review_many": {"flag": world.rows["open"].pk, "verdict": "related", "apply": "1"},

@@ -41,6 +41,13 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         """Flags whose two questions are not in one thread already, or whose merge is disputed."""
         return self.with_roots().filter(~Q(low=F("high")) | Q(disputed_at__isnull=False))
 
+    def between_single(self) -> Self:
+        """Flags between two live questions that nothing was merged into."""
+        ends = ("older", "newer")
+        merged_into = (Exists(Question.objects.filter(canonical=OuterRef(end))) for end in ends)
+        single = self.with_roots().filter(older__canonical=None, newer__canonical=None)
+        return single.exclude(functools.reduce(operator.or_, merged_into))
+
     def one_per_threads(self) -> Self:
         """Open flags that nobody is asked about blindly: of those between the same two live
         threads, only the likeliest.

@@ -162,7 +162,10 @@ def _context(
         "merges_at_once": request.user.may_merge(*(row.product_id for row in rows.values())),
         "is_marked": is_open and not is_blind and _is_marked(threads),
         "differences": differences.differences(
-            sides.whole(newer), sides.whole(older), products=names
+            sides.whole(newer),
+            sides.whole(older),
+            products=names,
+            common={newer.product.name} & {older.product.name},
         ),
         "like_it": None if is_blind else precedent.like_it(flag),
         "candidates": _candidates(flag),
@@ -265,12 +268,13 @@ def _revealed(said: Review | BlindItem, flag: Flag, is_blind: bool) -> str:
 def _decide(request: HtmxRequest, flag: Flag) -> Review | None:
     """Do what the form says; None where it says nothing that is known."""
     by, given = request.user, request.POST
-    shown = {pk for q in (flag.older, flag.newer) for pk in (q.pk, q.root_id)}
-    seen, note = seen_versions(request, *shown), given.get("note", "")
+    roots = {flag.older.root_id, flag.newer.root_id}
+    seen, note = seen_versions(request, *flag.question_ids, *roots), given.get("note", "")
     match given.get("verdict", ""):
         case Review.Verdict.CONFIRMED:
             chosen = get_object_or_404(Question, pk=whole_number(given.get("canonical")))
-            return review.confirm(flag=flag, canonical=chosen, by=by, seen=seen)
+            never_shown = dict.fromkeys(roots, 0)  # since then they may have been merged elsewhere
+            return review.confirm(flag=flag, canonical=chosen, by=by, seen=never_shown | seen)
         case Review.Verdict.DISMISSED:
             return review.dismiss(flag=flag, by=by, seen=seen)
         case Review.Verdict.RELATED:
@@ -295,4 +299,5 @@ def undo(request: HtmxRequest, pk: int) -> HttpResponse:
     except (review.ReviewRefused, merging.MergeRefused) as error:
         messages.error(request, str(error))
         return redirect("review_queue")
-    return redirect("review_card", flag.pk)
+    messages.success(request, _("Taken back."))
+    return redirect("review_queue") if said.batch else redirect("review_card", flag.pk)

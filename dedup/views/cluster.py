@@ -15,7 +15,14 @@ from dedup import cluster, queue, review
 from dedup.cluster import Cluster
 from dedup.models import Flag, Review
 from dedup.views.card import show_card
-from dedup.views.request import all_seen_versions, card_url, numbers, reviewers_only, whole_number
+from dedup.views.request import (
+    all_seen_versions,
+    card_url,
+    numbered,
+    numbers,
+    reviewers_only,
+    whole_number,
+)
 from support import merging, thread
 from support.http import HtmxRequest
 from support.models import Answer, Question, User
@@ -124,19 +131,16 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
     except (review.ReviewRefused, merging.MergeRefused) as error:
         return _refused(request, pk, wanted, str(error))
     leads_back = next((one for one in said if one.flag_id == pk), said[-1])
-    counted = _("%(count)s decided together.") % {"count": len(said)}
+    told = {"count": len(said), "title": said[0].canonical}
+    counted = _("%(count)s decided together: “%(title)s” stays.") % told
     messages.info(request, counted, extra_tags=f"undo-{leads_back.pk}")
     return redirect(f"{reverse('review_next')}?{wanted.query}")
 
 
 def _decide(request: HtmxRequest, flag: Flag) -> list[Review]:
     """Do what the form says. A member whose version did not stand on the page is stale."""
-    named = numbers(
-        name.removeprefix("member-") for name in request.POST if name.startswith("member-")
-    )
-    same, out = (
-        {pk for pk in named if request.POST[f"member-{pk}"] == choice} for choice in (SAME, OUT)
-    )
+    choices = numbered(request, "member-")
+    same, out = ({pk for pk in choices if choices[pk] == wanted} for wanted in (SAME, OUT))
     chosen = whole_number(request.POST.get("canonical"))
     return cluster.decide(
         flag_ids={flag.pk, *numbers(request.POST.getlist("flag"), most=MOST_PAIRS)},

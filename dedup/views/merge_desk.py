@@ -5,12 +5,20 @@ from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dedup import desk, marks, review
 from dedup.models import Flag
-from dedup.views.request import all_seen_versions, numbers, reviewers_only, seen_versions
+from dedup.views.request import (
+    all_seen_versions,
+    numbered,
+    numbers,
+    reviewers_only,
+    seen_versions,
+    whole_number,
+)
 from support import merging, previewing
 from support.http import HtmxRequest
 from support.models import Merge, Question
@@ -39,7 +47,10 @@ def merge_many(request: HtmxRequest) -> HttpResponse:
     if "apply" in request.POST:
         try:
             edges = desk.merge_many(
-                flag_ids=chosen, by=request.user, seen=all_seen_versions(request)
+                flag_ids=chosen,
+                by=request.user,
+                shown=_shown(request),
+                seen=all_seen_versions(request),
             )
         except merging.NotAllowed as error:
             conflict, status = str(error), 403
@@ -52,15 +63,26 @@ def merge_many(request: HtmxRequest) -> HttpResponse:
             return redirect("to_merge")
     waiting = Flag.objects.to_merge().filter(pk__in=chosen)
     previews = [
-        (flag, previewing.merge(duplicate=duplicate, canonical=canonical, by=request.user))
+        (
+            flag,
+            previewing.merge(duplicate=duplicate, canonical=canonical, by=request.user),
+            marks.is_marked(duplicate, canonical),
+        )
         for flag, duplicate, canonical in desk.proposals(list(waiting))
     ]
     context = {
         "previews": previews,
-        "versions": {pk: seen for _flag, one in previews for pk, seen in one.versions.items()},
+        "versions": {pk: seen for _, one, _ in previews for pk, seen in one.versions.items()},
         "conflict": conflict,
     }
     return render(request, "dedup/merge_many.html", context, status=status)
+
+
+def _shown(request: HtmxRequest) -> dict[int, tuple[int, int]]:
+    """What the preview said would close and stay, by flag."""
+    closing, staying = numbered(request, "closes-"), numbered(request, "stays-")
+    both = {pk: (closing[pk], staying[pk]) for pk in closing.keys() & staying.keys()}
+    return {pk: (whole_number(goes), whole_number(stays)) for pk, (goes, stays) in both.items()}
 
 
 @require_POST
@@ -73,7 +95,10 @@ def unmerge_many(request: HtmxRequest) -> HttpResponse:
         return redirect("to_merge")
     try:
         undone = desk.unmerge_many(merges=list(edges), by=request.user)
-        messages.success(request, _("%(count)s taken back.") % {"count": len(undone)})
+        at_once = all(e.undone_at and e.undone_at - e.merged_at <= merging.UNDO for e in undone)
+        waiting = _("%(count)s taken back: they wait to be merged again.")
+        marked = _("%(count)s taken back, and remembered as not duplicates.")
+        messages.success(request, (waiting if at_once else marked) % {"count": len(undone)})
     except merging.MergeRefused as error:
         messages.error(request, str(error))
     return redirect("to_merge")
@@ -86,7 +111,7 @@ def send_back(request: HtmxRequest, pk: int) -> HttpResponse:
     flag = get_object_or_404(Flag, pk=pk)
     try:
         review.send_back(flag=flag, by=request.user, note=request.POST.get("note", ""))
-        messages.success(request, _("Sent back: somebody else looks at it again."))
+        messages.success(request, _("Sent back: agents look at it again."))
     except (review.ReviewRefused, merging.MergeRefused) as error:
         messages.error(request, str(error))
     return redirect("to_merge")
@@ -155,6 +180,10 @@ def unmerge(request: HtmxRequest, pk: int) -> HttpResponse:
             return redirect(edge.duplicate)
         except merging.MergeRefused as error:
             messages.error(request, str(error))
-    context = {"preview": previewing.unmerge(edge=edge, by=request.user), "edge": edge}
+    context = {
+        "preview": previewing.unmerge(edge=edge, by=request.user),
+        "edge": edge,
+        "was_slip": timezone.now() - edge.merged_at <= merging.UNDO,
+    }
     status = 403 if request.method == "POST" else 200
     return render(request, "dedup/unmerge.html", context, status=status)

@@ -38,8 +38,15 @@ def seen_versions(request: HtmxRequest, *question_ids: int) -> dict[int, int]:
 
 def all_seen_versions(request: HtmxRequest) -> dict[int, int]:
     """The versions of all questions that stood in a preview."""
-    named = [name.removeprefix("version-") for name in request.POST if name.startswith("version-")]
-    return {pk: whole_number(request.POST[f"version-{pk}"]) for pk in numbers(named)}
+    given = numbered(request, "version-")
+    return {pk: whole_number(version) for pk, version in given.items()}
+
+
+def numbered(request: HtmxRequest, prefix: str) -> dict[int, str]:
+    """What a form says under names that are this prefix and a number."""
+    fields = [name for name in request.POST if name.startswith(prefix)]
+    pairs = ((whole_number(name.removeprefix(prefix)), request.POST[name]) for name in fields)
+    return {number: value for number, value in pairs if number}
 
 
 def snooze_time(text: str) -> tuple[datetime, int | None]:

@@ -10,7 +10,14 @@ from django.views.decorators.http import require_GET, require_POST
 
 from dedup import agreement, bulk, queue, review
 from dedup.models import Flag, Review, SavedView
-from dedup.views.request import all_seen_versions, numbers, queue_url, reviewers_only, whole_number
+from dedup.views.request import (
+    all_seen_versions,
+    numbered,
+    numbers,
+    queue_url,
+    reviewers_only,
+    whole_number,
+)
 from support import merging
 from support.http import HtmxRequest
 from support.models import OutboxEntry, Product, Question
@@ -121,7 +128,11 @@ def decide_many(request: HtmxRequest) -> HttpResponse:
     if "apply" in request.POST:
         try:
             reviews = bulk.apply(
-                flag_ids=chosen, verdict=verdict, by=request.user, seen=all_seen_versions(request)
+                flag_ids=chosen,
+                verdict=verdict,
+                by=request.user,
+                stays={pk: whole_number(one) for pk, one in numbered(request, "stays-").items()},
+                seen=all_seen_versions(request),
             )
         except (review.ReviewRefused, merging.MergeRefused) as error:
             conflict = str(error)

@@ -109,14 +109,16 @@ def test_what_is_open_disputed_or_edited_since_is_no_known_case(agent, admin):
     assert drawn_for(agent) is None
 
 
-def test_a_merge_that_was_taken_back_later_makes_its_pair_no_known_case(agent, admin):
+def test_a_merge_that_was_taken_back_later_makes_its_pair_a_known_case_of_two_that_differ(
+    agent, admin
+):
     flag = decided(admin, "confirmed")
     later = timezone.now() + timedelta(hours=1)
     desk.unmerge(merge=Merge.objects.get(), by=admin, now=later)
     flag.refresh_from_db()
 
     assert flag.status == Flag.Status.DISMISSED
-    assert drawn_for(agent) is None
+    assert drawn_for(agent, now=later).expected == Flag.Status.DISMISSED
 
 
 def test_a_case_comes_back_until_it_is_answered_and_never_after(agent, admin):
@@ -304,7 +306,9 @@ def test_a_case_that_is_opened_again_meanwhile_is_decided_like_any_pair(client, 
 def test_a_pair_from_below_the_threshold_is_decided_like_any_and_becomes_a_label(client, agent):
     flag = sampled(asked_share=0.02)
     client.force_login(agent)
-    client.post(at(flag, "review_decide"), {"verdict": "confirmed", "canonical": flag.older_id})
+    versions = {f"version-{pk}": 1 for pk in flag.question_ids}
+    given = {"verdict": "confirmed", "canonical": flag.older_id} | versions
+    client.post(at(flag, "review_decide"), given)
 
     flag.refresh_from_db()
     assert (flag.status, flag.lane, flag.asked_share) == ("confirmed", "sampled", 0.02)

@@ -24,7 +24,7 @@ class Case:
     """Questions under letters, oldest first, and the flags between them under pairs of letters."""
 
     def __init__(self, letters, **pairs):
-        self.release = ReleaseFactory()
+        self.release = ReleaseFactory(sure_threshold=0.8)  # all of them likely
         asked = (NOW - timedelta(days=30 - place) for place in range(len(letters)))
         self.questions = {
             letter: QuestionFactory(title=f"Question {letter}?", asked_at=at)
@@ -115,6 +115,12 @@ class TestSeeing:
         assert pair.around("AB") is None
         assert more(pair["AB"]) == 0
 
+    def test_only_likely_flags_chain_together_and_the_one_that_is_looked_at(self):
+        case = Case("ABCD", AB=0.7, BC=0.9, CD=0.7)
+
+        assert case.letters(case.around("AB").members) == "ABC"
+        assert case.letters(case.around("BC").members if case.around("BC") else "") == ""
+
     def test_the_weakest_edge_is_the_least_likely_without_which_it_falls_apart(self, six):
         found = six.around("AB")
 
@@ -173,8 +179,11 @@ class TestSeeing:
 
     def test_more_than_can_be_looked_at_are_cut_nearest_and_likeliest_first(self):
         hub = QuestionFactory(asked_at=NOW - timedelta(days=1))
+        release = ReleaseFactory(sure_threshold=0.8)
         flags = [
-            FlagFactory(older=hub, newer=QuestionFactory(), probability=0.99 - place / 100)
+            FlagFactory(
+                older=hub, newer=QuestionFactory(), probability=0.99 - place / 100, release=release
+            )
             for place in range(15)
         ]
         found = cluster.around(flags[14], now=NOW)
@@ -186,7 +195,8 @@ class TestSeeing:
     @pytest.mark.parametrize("size", [3, 11])
     def test_a_step_costs_the_same_however_many_it_reaches(self, size, django_assert_num_queries):
         hub = QuestionFactory()
-        flags = [FlagFactory(older=hub, newer=QuestionFactory()) for _ in range(size)]
+        release = ReleaseFactory(sure_threshold=0.8)
+        flags = FlagFactory.create_batch(size, older=hub, release=release)
         flag = Flag.objects.select_related("older", "newer").get(pk=flags[0].pk)
 
         with django_assert_num_queries(2 * 2 + 3):  # two steps; the members, two kinds of marks

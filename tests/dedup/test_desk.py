@@ -1,9 +1,12 @@
 """The merge desk: many merges at once, one sent back, a link where a merge cannot be."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
-from dedup import desk, feedback, queue, review
+from dedup import desk, feedback, marks, queue, review
 from dedup.models import Flag, Review
 from support import merging
 from support.models import Merge, Question
@@ -131,6 +134,55 @@ def test_two_with_the_same_readers_are_not_linked(agent):
         desk.link(one=QuestionFactory(), other=QuestionFactory(), by=agent)
 
 
+def test_a_pair_that_was_sampled_and_sent_back_stands_in_the_queue(admin, agent):
+    flag = FlagFactory(lane=Flag.Lane.SAMPLED, asked_share=0.02)
+    review.confirm(flag=flag, canonical=flag.older, by=agent)
+    review.send_back(flag=flag, by=admin, note="Another lamp.")
+
+    assert list(queue.queue(agent)) == [flag]
+
+
+def test_what_an_agent_chose_to_stay_is_proposed_to_stay(admin, agent):
+    flag = FlagFactory()
+    review.confirm(flag=flag, canonical=flag.newer, by=agent)
+
+    assert desk.proposals([flag]) == [(flag, flag.older, flag.newer)]
+
+
+def test_a_later_unmerge_is_a_verdict_that_can_be_taken_back_with_it(admin):
+    flag = FlagFactory()
+    long_ago = timezone.now() - timedelta(hours=1)
+    edge = review.confirm(flag=flag, canonical=flag.older, by=admin, now=long_ago).merge
+    desk.unmerge(merge=edge, by=admin)
+    said = flag.reviews.get(verdict="dismissed")
+
+    review.undo(review=said, by=admin)
+
+    edge.refresh_from_db()
+    assert edge.is_in_force
+
+
+def test_an_undo_leaves_no_mark_however_late(admin):
+    flag = FlagFactory()
+    long_ago = timezone.now() - timedelta(hours=1)
+    said = review.confirm(flag=flag, canonical=flag.older, by=admin, now=long_ago)
+
+    review.undo(review=said, by=admin)
+
+    assert not marks.is_marked(flag.older, flag.newer)
+
+
+def test_an_undone_link_that_nobody_had_asked_for_is_asked_of_nobody(agent):
+    ReleaseFactory(is_active=True)
+    secret, public = QuestionFactory(audience="private"), QuestionFactory()
+    said = desk.link(one=secret, other=public, by=agent)
+
+    review.undo(review=said, by=agent)
+
+    assert Flag.objects.get().status == Flag.Status.WITHDRAWN
+    assert not queue.queue(agent).exists()
+
+
 class TestOnThePage:
     def post(self, client, route, *args, **given):
         return client.post(reverse(route, args=args), given, follow=True)
@@ -146,7 +198,11 @@ class TestOnThePage:
         assert not Merge.objects.exists()
 
         versions = {f"version-{k}": v for k, v in preview.context["versions"].items()}
-        done = self.post(client, "merge_many", flag=ids(waiting[:2]), apply="1", **versions)
+        shown = {f"closes-{flag.pk}": flag.newer_id for flag in waiting[:2]}
+        shown |= {f"stays-{flag.pk}": flag.older_id for flag in waiting[:2]}
+        done = self.post(
+            client, "merge_many", flag=ids(waiting[:2]), apply="1", **versions, **shown
+        )
         assert "2 merged." in done.content.decode()
         assert reverse("unmerge_many") in done.content.decode()
         assert Merge.objects.in_force().count() == 2
@@ -160,7 +216,19 @@ class TestOnThePage:
         answer = client.post(reverse("merge_many"), {"flag": ids(waiting), "apply": "1"})
 
         assert answer.status_code == 409
-        assert [flag for flag, _ in answer.context["previews"]] == waiting[1:]
+        assert [flag for flag, *_ in answer.context["previews"]] == waiting[1:]
+
+    def test_what_would_be_merged_otherwise_than_shown_is_not(self, client, admin, waiting):
+        flag = waiting[0]
+        client.force_login(admin)
+        AnswerFactory(question=flag.newer)  # ... after the preview: now the newer would stay
+        shown = {f"closes-{flag.pk}": flag.newer_id, f"stays-{flag.pk}": flag.older_id}
+        versions = {f"version-{pk}": 1 for pk in flag.question_ids}
+        Review.objects.update(canonical=None)
+        given = {"flag": flag.pk, "apply": "1"} | shown | versions
+
+        assert client.post(reverse("merge_many"), given).status_code == 409
+        assert not Merge.objects.exists()
 
     def test_a_word_goes_back_with_the_pair(self, client, admin, waiting):
         client.force_login(admin)
@@ -194,3 +262,10 @@ class TestOnThePage:
         )  # fmt: skip
         flag.refresh_from_db()
         assert (flag.status, Merge.objects.get().canonical) == ("confirmed", flag.older)
+
+    @pytest.mark.parametrize("name", ["version-007", "version-", "closes-x", "stays-0"])
+    def test_an_odd_name_in_a_form_is_passed_over(self, client, admin, waiting, name):
+        client.force_login(admin)
+        given = {"flag": waiting[0].pk, "apply": "1", name: "1"}
+
+        assert client.post(reverse("merge_many"), given).status_code == 409

@@ -14,6 +14,7 @@ from dedup import flagging, queue, review
 from dedup.models import Flag
 from dedup.queue import Filter
 from support import merging
+from support.models import Question
 from tests.factories import (
     FlagFactory,
     ProductFactory,
@@ -130,7 +131,7 @@ def test_pairs_from_below_the_threshold_are_not_in_the_queue(agent):
     assert queue.neighbours(agent, flag) == (None, None)
 
 
-def test_a_pair_from_below_the_threshold_hides_no_flag_and_stands_back_behind_it(agent):
+def test_a_pair_from_below_the_threshold_hides_no_flag_and_comes_only_of_single_questions(agent):
     release = ReleaseFactory(threshold=0.1)
     flag = FlagFactory(release=release, probability=0.2)
     low = sampled(older=flag.older, newer=QuestionFactory(canonical=flag.newer))
@@ -138,6 +139,8 @@ def test_a_pair_from_below_the_threshold_hides_no_flag_and_stands_back_behind_it
     assert list(queue.queue(agent)) == queue.claim_next(agent) == [flag]
     assert sampled_for(agent) is None
     review.dismiss(flag=flag, by=agent)
+    assert sampled_for(agent) is None
+    Question.objects.filter(pk=low.newer_id).update(canonical=None)
     assert sampled_for(agent) == low
 
 

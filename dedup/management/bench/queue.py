@@ -148,7 +148,8 @@ def merging(admin: Client, count: int, console: Console) -> dict[str, list[float
     spent: dict[str, list[float]] = {"merge": [], "unmerge": []}
     for flag in track(list(Flag.objects.open().order_by("pk")[:count]), "merging", console=console,
                       transient=True):  # fmt: skip
-        given = {"verdict": "confirmed", "canonical": flag.older_id}
+        versions = {f"version-{pk}": 1 for pk in flag.question_ids}
+        given = {"verdict": "confirmed", "canonical": flag.older_id} | versions
         address = reverse("review_decide", args=[flag.pk])
         timed(
             spent, "merge",

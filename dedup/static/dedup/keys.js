@@ -68,6 +68,11 @@ function press(key) {
 }
 
 document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.querySelector("details.later[open]");
+  if (menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
   if ((event.ctrlKey || event.metaKey) && event.key === "k" && toggle.checked) {
     event.preventDefault();
     openPalette();
