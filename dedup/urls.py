@@ -38,6 +38,7 @@ urlpatterns = [
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),
     path("manage/send-back/<int:pk>/", merge_desk.send_back, name="send_back"),
     path("manage/link/<int:duplicate_pk>/<int:canonical_pk>/", merge_desk.link, name="link"),
+    path("manage/merge/<int:pk>/", merge_desk.merge_other, name="merge_other"),
     path("manage/merge/<int:duplicate_pk>/<int:canonical_pk>/", merge_desk.merge, name="merge"),
     path("manage/unmerge/<int:pk>/", merge_desk.unmerge, name="unmerge"),
 ]

@@ -1,5 +1,7 @@
 """What admins merge, link, send back, and take back."""
 
+import re
+
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse
@@ -24,6 +26,7 @@ from support.http import HtmxRequest
 from support.models import Merge, Question
 
 PAGE = 20  # pairs
+ADDRESS = re.compile(r"(?:^|/questions/)\s*#?(\d+)")
 
 
 @require_GET
@@ -115,6 +118,21 @@ def send_back(request: HtmxRequest, pk: int) -> HttpResponse:
     except (review.ReviewRefused, merging.MergeRefused) as error:
         messages.error(request, str(error))
     return redirect("to_merge")
+
+
+@require_GET
+@reviewers_only
+def merge_other(request: HtmxRequest, pk: int) -> HttpResponse:
+    """From a question's page to the preview with another one, by that one's number or address."""
+    readable = Question.objects.visible_to(request.user).select_related("canonical")
+    one = get_object_or_404(readable, pk=pk)
+    named = ADDRESS.search(request.GET.get("other", ""))
+    other = readable.filter(pk=whole_number(named[1] if named else "")).first()
+    if other is None or other.root_id == one.root_id:
+        messages.error(request, _("Give the number or the address of another question."))
+        return redirect(one)
+    goes, stays = merging.choose_direction(one.canonical or one, other.canonical or other)
+    return redirect("merge", goes.pk, stays.pk)
 
 
 @require_http_methods(["GET", "POST"])

@@ -269,3 +269,26 @@ class TestOnThePage:
         given = {"flag": waiting[0].pk, "apply": "1", name: "1"}
 
         assert client.post(reverse("merge_many"), given).status_code == 409
+
+    @pytest.mark.parametrize(
+        "form", ["{}", "#{}", " /questions/{}/?duplicate=4", "http://a/questions/{}/"]
+    )
+    def test_a_question_is_merged_with_any_other_by_its_number_or_address(
+        self, client, admin, form
+    ):
+        older, newer = QuestionFactory(), QuestionFactory()
+        client.force_login(admin)
+        answer = client.get(
+            reverse("merge_other", args=[older.pk]), {"other": form.format(newer.pk)}
+        )
+
+        assert answer.url == reverse("merge", args=[newer.pk, older.pk])
+
+    @pytest.mark.parametrize("other", ["", "none", "0", "9" * 30, "itself"])
+    def test_what_is_no_other_question_is_said(self, client, admin, other):
+        one = QuestionFactory()
+        client.force_login(admin)
+        given = {"other": str(one.pk) if other == "itself" else other}
+        shown = client.get(reverse("merge_other", args=[one.pk]), given, follow=True)
+
+        assert "Give the number or the address" in shown.content.decode()
