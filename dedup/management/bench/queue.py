@@ -56,7 +56,7 @@ def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list
         for size in sorted(options["flags"]):
             console.print(f"filling up to {size} open flags")
             fill(size)
-            found["sizes"][size] = measure(options["cards"], console)
+            found["sizes"][size] = measure(min(options["cards"], size // 2), console)
     return found, [table(found)]
 
 
