@@ -150,8 +150,8 @@ EXPECTED = {
         "POST": agents({"review": "302 404", "missing": "404 404"}),
     },
     "merge_other": {
-        "GET": agents({"public": "302= 302=", "private": "302= 302=", "missing": "404 404"}),
-        "POST": each(["public", "private", "missing"], NEVER),
+        "GET": agents({"public": "302= 302=", "mine": "302= 302=", "missing": "404 404"}),
+        "POST": each(["public", "mine", "missing"], NEVER),
     },
     "merge_many": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
     "unmerge_many": {"GET": {"": NEVER}, "POST": agents({"": "302= 302="})},
