@@ -148,8 +148,11 @@ def _lock(question_ids: Iterable[int]) -> dict[int, Question]:
 def choose_canonical(questions: Iterable[Question]) -> Question:
     """Which of these stays: the oldest that is answered, or else the oldest."""
     asked = list(questions)
-    answered = _answered(question.pk for question in asked)
-    return min(asked, key=lambda question: (question.pk not in answered, question.order))
+    return _first(asked, answered=_answered(question.pk for question in asked))
+
+
+def _first(questions: Iterable[Question], *, answered: Collection[int]) -> Question:
+    return min(questions, key=lambda question: (question.pk not in answered, question.order))
 
 
 def choose_direction(one: Question, other: Question) -> tuple[Question, Question]:
@@ -176,10 +179,8 @@ def direct(
     one: Question, other: Question, *, answered: Collection[int]
 ) -> tuple[Question, Question]:
     """`choose_direction` where it is known which of the two are answered."""
-    newer, older = sorted([one, other], key=lambda q: q.order, reverse=True)
-    if newer.pk in answered and older.pk not in answered:
-        return older, newer
-    return newer, older
+    stays = _first([one, other], answered=answered)
+    return (other if stays is one else one), stays
 
 
 def why_stays(duplicate: Question, canonical: Question) -> str:

@@ -46,6 +46,11 @@ class Thread:
     is_followed: bool
 
     @property
+    def members(self) -> list[Question]:
+        """The canonical, then its duplicates."""
+        return [self.question, *self.duplicates]
+
+    @property
     def is_solved(self) -> bool:
         return any(answer.accepted_by for answer in self.answers)
 

@@ -43,7 +43,7 @@ def show_thread(
         "question": read.question,
         "form": form,
         "duplicate": next((d for d in read.duplicates if str(d.pk) == came_from), None),
-        "asked_here": _asked_by(request, [read.question, *read.duplicates]),
+        "asked_here": _asked_by(request, read.members),
     }
     if request.user.is_authenticated and request.user.is_agent:
         context["check"] = OutboxEntry.objects.unchecked().filter(question=found).first()

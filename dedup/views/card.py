@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import blind, cluster, differences, marking, marks, precedent, queue, review
-from dedup.models import BlindItem, Flag, FlagQuerySet, Review
+from dedup.models import BlindItem, Flag, Review
 from dedup.texts import text_of
 from dedup.views import sides
 from dedup.views.request import (
@@ -99,12 +99,14 @@ def take_over(request: HtmxRequest, pk: int) -> HttpResponse:
 @reviewers_only
 def card(request: HtmxRequest, pk: int) -> HttpResponse:
     """Two threads side by side, and what can be said of them."""
-    flag = get_object_or_404(_flags(), pk=pk)
+    flag = find(pk)
     return show_card(request, flag, queue.Filter.parse(request.GET))
 
 
-def _flags() -> FlagQuerySet:
-    return Flag.objects.select_related("release", "claimed_by", "older", "newer")
+def find(pk: int) -> Flag:
+    """A flag with what a card needs of it. Raises Http404."""
+    known = Flag.objects.select_related("release", "claimed_by", "older", "newer")
+    return get_object_or_404(known, pk=pk)
 
 
 def show_card(
@@ -131,8 +133,8 @@ def _context(
     A known case is shown as a pair from below the threshold is, and as it was when it was decided.
     """
     threads = thread.read_all(flag.question_ids, request.user)
-    rows = {row.pk: row for one in threads.values() for row in (one.question, *one.duplicates)}
-    item = None if flag.status == Flag.Status.OPEN else blind.item_of(flag, request.user)
+    rows = {row.pk: row for one in threads.values() for row in one.members}
+    item = blind.item_of(flag, request.user)
     is_known = item is not None and not item.verdict
     is_open, is_blind = is_known or flag.status == Flag.Status.OPEN, is_known or flag.is_blind
     is_mine = is_claimed or is_known or (is_open and queue.claim(flag=flag, by=request.user))
@@ -179,7 +181,7 @@ def _sides(
     flag: Flag, threads: Mapping[int, Thread], *, alone_until: datetime | None
 ) -> list[Side]:
     """Both questions of a pair, the newer first, out of the threads in which they are."""
-    rows = {row.pk: row for one in threads.values() for row in (one.question, *one.duplicates)}
+    rows = {row.pk: row for one in threads.values() for row in one.members}
     older, newer = rows[flag.older_id], rows[flag.newer_id]
     ours, theirs = marking.side_by_side(newer, older, _alignment(flag, newer, older))
     side = partial(sides.alone, until=alone_until) if alone_until else sides.in_thread
@@ -191,7 +193,7 @@ def _sides(
 
 def _is_marked(threads: Mapping[int, Thread]) -> bool:
     """Whether people said of any pair between these two threads that it is not a duplicate."""
-    members = [{pk, *(row.pk for row in one.duplicates)} for pk, one in threads.items()]
+    members = [{row.pk for row in one.members} for one in threads.values()]
     return len(members) == 2 and marks.is_marked_between(*members)
 
 
@@ -216,7 +218,7 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
 
     A page with its script gets what it needs to go on: the way back, and cards to come.
     """
-    flag = get_object_or_404(_flags(), pk=pk)
+    flag = find(pk)
     wanted, is_blind = queue.Filter.parse(request.POST), flag.is_blind
     try:
         said = _answer(request, flag) or _decide(request, flag)

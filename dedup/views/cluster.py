@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 from dedup import cluster, queue, review
 from dedup.cluster import Cluster
 from dedup.models import Flag, Review
-from dedup.views.card import show_card
+from dedup.views.card import find, show_card
 from dedup.views.request import (
     all_seen_versions,
     card_url,
@@ -48,14 +48,9 @@ class Member:
 @reviewers_only
 def show(request: HtmxRequest, pk: int) -> HttpResponse:
     """The cluster in which a pair is; just its card where there is no more than the pair."""
-    flag, wanted = _flag(pk), queue.Filter.parse(request.GET)
+    flag, wanted = find(pk), queue.Filter.parse(request.GET)
     found = cluster.around(flag)
     return _page(request, flag, found, wanted) if found else redirect(card_url(pk, wanted))
-
-
-def _flag(pk: int) -> Flag:
-    known = Flag.objects.select_related("release", "claimed_by", "older", "newer")
-    return get_object_or_404(known, pk=pk)
 
 
 def _page(
@@ -122,7 +117,7 @@ def _held_by(request: HtmxRequest, found: Cluster) -> list[User]:
 def decide(request: HtmxRequest, pk: int) -> HttpResponse:
     """Take the decision on all members and show the next card; 409 with the page where any of its
     pairs or texts changed meanwhile, and nothing is stored."""
-    flag, wanted = _flag(pk), queue.Filter.parse(request.POST)
+    flag, wanted = find(pk), queue.Filter.parse(request.POST)
     try:
         said = _decide(request, flag)
     except review.FlagClosed as error:
@@ -156,7 +151,7 @@ def _refused(
     request: HtmxRequest, pk: int, wanted: queue.Filter, conflict: str, *,
     faster: Review | None = None,
 ) -> HttpResponse:  # fmt: skip
-    flag = _flag(pk)
+    flag = find(pk)
     given: dict[str, Any] = {"status": 409, "conflict": conflict, "faster": faster}
     found = cluster.around(flag)
     if found is None:
