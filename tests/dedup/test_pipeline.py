@@ -412,6 +412,29 @@ def test_the_command_gives_questions_back_when_it_is_told_to_end(scorer, monkeyp
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_check_that_is_stopped_in_mid_statement_gives_its_questions_back(scorer, monkeypatch):
+    question = ask("My lamp is dark")
+
+    def stop(*_):
+        raise SystemExit
+
+    def wait_in_the_database(*args, **kwargs):
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(20)")
+
+    monkeypatch.setattr(pipeline, "find", wait_in_the_database)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with pytest.raises(SystemExit):
+            pipeline.check_waiting(limit=16)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert (entry_of(question).attempts, entry_of(question).token) == (0, None)
+
+
 def test_a_check_that_hangs_is_killed_as_in_a_worker(scorer, monkeypatch):
     ask("My lamp is dark")
     left, check = [], pipeline.check_waiting
