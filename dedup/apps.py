@@ -5,8 +5,14 @@ class DedupConfig(AppConfig):
     name = "dedup"
 
     def ready(self) -> None:
-        from dedup import checks  # noqa: F401, PLC0415 - registers the system checks
+        from dedup import (
+            checks,  # noqa: F401 - registers the system checks
+            erasing,
+        )
         from support import merging, permissions  # noqa: PLC0415 - their models need ready apps
+        from support.erasing import ERASE_RULES  # noqa: PLC0415
+
+        ERASE_RULES.update(erasing.RULES)
 
         merging.MERGE_RULES.update(
             {

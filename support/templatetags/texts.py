@@ -31,6 +31,7 @@ ACTIONS = {
     "merged": _("merged"),
     "unmerged": _("took a merge back"),
     "disputed": _("said that theirs is different"),
+    "erased": _("left, and had their text erased"),
 }
 
 
