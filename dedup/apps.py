@@ -5,14 +5,13 @@ class DedupConfig(AppConfig):
     name = "dedup"
 
     def ready(self) -> None:
-        from dedup import (
-            checks,  # noqa: F401 - registers the system checks
-            erasing,
-        )
+        from dedup import checks, erasing, exporting  # noqa: F401, PLC0415 - needs ready apps
         from support import merging, permissions  # noqa: PLC0415 - their models need ready apps
         from support.erasing import ERASE_RULES  # noqa: PLC0415
+        from support.exporting import EXPORT_RULES  # noqa: PLC0415
 
         ERASE_RULES.update(erasing.RULES)
+        EXPORT_RULES.update(exporting.RULES)
 
         merging.MERGE_RULES.update(
             {

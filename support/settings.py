@@ -106,6 +106,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "support.reading.as_the_reader_likes",
     "support.http.require_second_factor",
     "django_htmx.middleware.HtmxMiddleware",
 ]
@@ -197,7 +198,8 @@ ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.http.AccountAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
-MFA_PASSKEY_LOGIN_ENABLED = False
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # a demo on localhost
 SECOND_FACTOR = not DEMO  # agents and admins need one
 ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_COUNT  # limits on logins are by address
 

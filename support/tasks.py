@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
+from allauth.usersessions.models import UserSession
 from celery import shared_task
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from support import notifications
@@ -17,6 +19,8 @@ def send_notifications(**_: object) -> None:
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
 def tidy(**_: object) -> None:
-    """Forget what is kept for a day only."""
-    old = timezone.now() - timedelta(hours=24)
-    IdempotencyRecord.objects.filter(created_at__lt=old).delete()
+    """Forget what is kept for a day only, and browsers whose sessions have ended."""
+    now = timezone.now()
+    IdempotencyRecord.objects.filter(created_at__lt=now - timedelta(hours=24)).delete()
+    Session.objects.filter(expire_date__lt=now).delete()
+    UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()

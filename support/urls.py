@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from support import api, views
+from support import account, api, views
 
 urlpatterns = [
     path("", include("dedup.urls")),
@@ -14,6 +14,10 @@ urlpatterns = [
     path("questions/<int:pk>/accept/<int:answer_pk>/", views.accept, name="accept"),
     path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
     path("mine/", views.mine, name="mine"),
+    path("account/", account.preferences, name="preferences"),
+    path("account/keys/", account.use_keys, name="use_keys"),
+    path("account/export/", account.export, name="export"),
+    path("account/erase/", account.erase, name="erase"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include((api.router.urls, "api"))),

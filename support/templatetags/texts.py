@@ -94,6 +94,30 @@ def _ago(moment: datetime) -> str:
     return gettext("%(time)s ago") % {"time": timesince(moment, depth=1)}
 
 
+# In this order: most browsers also name those that they are like.
+BROWSERS = {
+    "Firefox": "Firefox",
+    "Edg": "Edge",
+    "OPR": "Opera",
+    "Chrome": "Chrome",
+    "Safari": "Safari",
+}
+SYSTEMS = {
+    "Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows",
+    "Mac OS": "macOS", "CrOS": "ChromeOS", "Linux": "Linux",
+}  # fmt: skip
+
+
+@register.filter
+def browser(user_agent: str) -> str:
+    """What sort of browser says this of itself, and on what it runs: enough to know one's own."""
+    kind = next((name for mark, name in BROWSERS.items() if mark in user_agent), "")
+    system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), "")
+    if kind and system:
+        return gettext("%(browser)s on %(system)s") % {"browser": kind, "system": system}
+    return kind or system or gettext("An unknown browser")
+
+
 @register.filter
 def action_words(action: str) -> str:
     """What an entry of the audit trail says of a person."""

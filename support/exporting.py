@@ -1,0 +1,107 @@
+"""Everything that the portal holds about one person, as JSON that is written while it is read.
+
+Their own texts, and ids of all else: no text of anybody else is in it. Every relation to a person
+has a rule here; dedup adds those of its own rows. A test walks all models.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.translation import gettext as _
+
+from support.models import User
+
+PROFILE = (
+    "id", "username", "display_name", "first_name", "last_name", "email", "date_joined",
+    "last_login", "wants_mail", "language", "time_zone", "theme", "uses_keys",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a relation under a name, each with these fields."""
+
+    name: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Without:
+    """A relation that is not in the export, for a reason."""
+
+    because: str
+
+
+EXPORT_RULES: dict[str, Rows | Without] = {
+    "support.Question.asked_by": Rows(
+        "questions",
+        ("id", "product__name", "title", "body", "audience", "asked_at", "edited_at", "version",
+         "language", "source", "canonical_id"),
+    ),
+    "support.Answer.written_by": Rows("answers", ("id", "question_id", "body", "written_at")),
+    "support.Vote.by": Rows("votes for questions", ("question_id", "voted_at")),
+    "support.AnswerVote.by": Rows("votes for answers", ("answer_id", "voted_at")),
+    "support.Subscription.subscriber": Rows("followed questions", ("question_id", "subscribed_at")),
+    "support.Notification.recipient": Rows(
+        "mails", ("kind", "question_id", "answer_id", "status", "due_at", "sent_at")
+    ),
+    "support.Merge.merged_by": Rows(
+        "merges", ("id", "duplicate_id", "canonical_id", "merged_at", "reason", "undone_at")
+    ),
+    "support.Merge.undone_by": Rows(
+        "merges taken back", ("id", "duplicate_id", "canonical_id", "undone_at")
+    ),
+    "support.AuditEntry.by": Rows(
+        "what the audit trail says you did", ("at", "action", "question_id", "details")
+    ),
+    "support.ApiToken.user": Rows(
+        "tokens for programs", ("name", "scope", "created_at", "expires_at")
+    ),
+    "support.MergeGrant.agent": Rows("products in which you may merge", ("product__name",)),
+    "support.User_groups.user": Rows("roles", ("group__name",)),
+    "support.User_user_permissions.user": Rows("rights beyond the roles", ("permission__name",)),
+    "support.IdempotencyRecord.user": Rows(
+        "answers kept for a day for your programs", ("key", "status", "body", "created_at")
+    ),
+    "account.EmailAddress.user": Rows("mail addresses", ("email", "verified", "primary")),
+    "mfa.Authenticator.user": Rows("second factors", ("type", "created_at", "last_used_at")),
+    "usersessions.UserSession.user": Rows(
+        "signed-in browsers", ("ip", "user_agent", "created_at", "last_seen_at")
+    ),
+    "admin.LogEntry.user": Rows(
+        "what you changed in the administration", ("action_time", "action_flag", "object_id")
+    ),
+}  # fmt: skip
+
+
+def export(person: User) -> Iterator[str]:
+    """Yield a JSON object piece by piece, so that no size is too large."""
+    about = _(
+        "This is all that this portal holds about you. Texts are your own; what belongs to others "
+        "is named by its id only. Times are in UTC."
+    )
+    yield f'{{\n"about": {_json(about)},\n"profile": {_json(_profile(person))}'
+    for relation, rule in EXPORT_RULES.items():
+        if isinstance(rule, Rows):
+            yield f",\n{_json(rule.name)}: ["
+            yield from _rows(relation, rule, person)
+            yield "]"
+    yield "\n}\n"
+
+
+def _profile(person: User) -> dict[str, object]:
+    return {field: getattr(person, field) for field in PROFILE}
+
+
+def _rows(relation: str, rule: Rows, person: User) -> Iterator[str]:
+    model, _, field = relation.rpartition(".")
+    found = apps.get_model(model)._default_manager.filter(**{field: person}).order_by("pk")
+    for number, row in enumerate(found.values(*rule.fields).iterator()):
+        yield f"{',' if number else ''}\n  {_json(row)}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
