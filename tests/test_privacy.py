@@ -247,7 +247,7 @@ class TestSuggestions:
             reranking.answer(str(draft.pk))
 
             draft.refresh_from_db()
-            assert [pk for pk, _ in draft.found] == [public.pk]
+            assert (draft.near, draft.found) == ([public.pk], [public.pk])
         assert len(judged) == 2  # the others were not even scored
 
     def test_words_alone_find_no_more(self, customer, owner, monkeypatch):
