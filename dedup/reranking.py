@@ -15,6 +15,10 @@ from support.models import Question
 
 RERANKED = 16  # candidates that the cross-encoder reads for a draft
 AT_ONCE = 4  # of them; between two batches it is seen whether there is time for another
+# Of the release's floor, for a text that is still being written. Measured on the demo's duplicates:
+# typed to the half, 0.47 of them are among the five shown (at the floor itself 0.38, without any
+# 0.62), whole 0.76 (0.75, 0.78); a question that nobody asked before is shown one that is not it.
+UNFINISHED = 0.4
 SHARE = 0.5  # of the reader's patience, after which no batch is begun
 
 
@@ -43,7 +47,8 @@ def answer(draft_id: str) -> None:
     until = begun + SHARE * settings.DEDUP_SUGGEST_SECONDS
     own = Text(0, (draft.put_at, 0), draft.text, "")
     read = dict(_read(own, candidates[:RERANKED], scorer, until))
-    likely = [pk for pk in read if read[pk] >= release.suggestion_floor or not draft.only_likely]
+    floor = UNFINISHED * release.suggestion_floor if draft.only_likely else 0.0
+    likely = [pk for pk in read if read[pk] >= floor]
     likely.sort(key=lambda pk: (-read[pk], pk))
     rest = [] if draft.only_likely else [pk for pk in near if pk not in read]
     Draft.objects.filter(pk=draft_id).update(found=[*likely, *rest][: draft.limit])

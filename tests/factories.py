@@ -72,7 +72,7 @@ class ReleaseFactory(DjangoModelFactory):
     fingerprint = factory.Sequence("{:064x}".format)
     embedding_fingerprint = "e" * 64
     threshold = 0.8
-    suggestion_floor = 0.2
+    suggestion_floor = 0.5
     sure_threshold = 0.95
 
 
