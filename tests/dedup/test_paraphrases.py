@@ -1,4 +1,4 @@
-"""Thirty questions of the demo in other words, with the shipped release: found while they are typed?
+"""Thirty questions of the demo in other words: found while they are typed?
 
 They were written before they were first asked, and nothing is fitted on them.
 """
