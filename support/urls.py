@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from support import api, views
+from support import api, guide_views, views
 
 urlpatterns = [
     path("", include("dedup.urls")),
@@ -14,6 +14,8 @@ urlpatterns = [
     path("questions/<int:pk>/accept/<int:answer_pk>/", views.accept, name="accept"),
     path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
     path("mine/", views.mine, name="mine"),
+    path("guides/", guide_views.list_guides, name="guides"),
+    path("guides/<slug:audience>/<slug:slug>/", guide_views.guide, name="guide"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include((api.router.urls, "api"))),

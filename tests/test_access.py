@@ -106,6 +106,11 @@ EXPECTED = {
             "missing": "login 404 404 404 404",
         },
     },
+    "guides": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
+    "guide": {
+        "GET": {"written": "200 200 200 200 200", "missing": "404 404 404 404 404"},
+        "POST": each(["written", "missing"], NEVER),
+    },
     "mine": {"GET": {"": "login 200 200 200 200"}, "POST": {"": POST_ONLY}},
     "livez": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "readyz": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
@@ -319,6 +324,8 @@ def address(world, route, row):
     """The path of a route about a row."""
     if not row:
         return reverse(route)
+    if route == "guide":
+        return reverse(route, args=["operators", "settings" if row == "written" else row])
     found = world.rows.get(row)
     pk = found.pk if found else MISSING
     if route == "answer_vote":
