@@ -24,10 +24,11 @@ SATURATION, LENGTH = 1.2, 0.6  # BM25's k1 and b
 COMMON = 0.3  # words that stand in a larger share of all sections tell nothing
 SHORTEST = 3  # characters of a word that is looked for
 OWN = 1.3  # what is written for the reader comes first of two that are nearly as good
+FAINT = 0.15  # of the best score: what has less speaks of something else
 EXCERPT = 240  # characters
 STEMMERS = {"en": "english", "de": "german", "ar": "arabic"}
 _WORD = re.compile(r"([^\W_]+)")
-_SENTENCE = re.compile(r"(?<=[.!?؟:])\s+")
+_SENTENCE = re.compile(r"(?<=[.!?؟])\s+")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class _Index:
 _index = cache(_Index)  # built at the first search; the texts change with the program only
 
 
-def search(query: str, language: str, *, first: str = "", most: int = 20) -> list[Hit]:
+def search(query: str, language: str, *, first: str = "", most: int = 10) -> list[Hit]:
     """Guides that answer a query, best first, each with its best section.
 
     `first` is the audience that the reader belongs to.
@@ -99,9 +100,10 @@ def search(query: str, language: str, *, first: str = "", most: int = 20) -> lis
         if score > best.get(page, (0.0, row))[0]:
             best[page] = (score, row)
     ranked = sorted(best.values(), key=lambda found: -found[0])[:most]
+    good = [row for score, row in ranked if score >= FAINT * ranked[0][0]]
     return [
         Hit(row.guide, row.section, _excerpt(row, index.telling(query, row.guide.language)))
-        for _, row in ranked
+        for row in good
     ]
 
 

@@ -14,7 +14,7 @@ from support.http import HtmxRequest
 
 LONGEST_QUERY = 200
 AUDIENCES = {
-    "customers": _("For everybody who asks"),
+    "customers": _("For everybody"),
     "agents": _("For agents"),
     "admins": _("For admins"),
     "operators": _("For operators"),
