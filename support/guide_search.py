@@ -28,6 +28,15 @@ FAINT = 0.15  # of the best score: what has less speaks of something else
 EXCERPT = 240  # characters
 STEMMERS = {"en": "english", "de": "german", "ar": "arabic"}
 _WORD = re.compile(r"([^\W_]+)")
+SILENT = frozenset(  # words of questions, that say nothing of what is asked
+    _WORD.findall(
+        "and are can could did does for from get has have how its not the was what when where "
+        "which who why will with would you your "
+        "auf aus bei das dem den der des die ein eine einen für hat ich ist kann man mein meine "
+        "meinen mit nicht sich und von wann warum was welche wer wie wird wo zu zum zur über "
+        "أين التي الذي إلى إلي أنا أو أي عن على في كيف لا لماذا ما ماذا متى من هذا هذه هل هو هي"
+    )
+)
 _SENTENCE = re.compile(r"(?<=[.!?؟])\s+")
 
 
@@ -109,7 +118,9 @@ def search(query: str, language: str, *, first: str = "", most: int = 10) -> lis
 
 def stems(text: str, language: str) -> list[str]:
     """The words of a text, cut so that forms of one word are the same; short ones are left out."""
-    return [_stem(word.lower(), language) for word in _WORD.findall(text) if len(word) >= SHORTEST]
+    words = (word.lower() for word in _WORD.findall(text))
+    told = (word for word in words if len(word) >= SHORTEST and word not in SILENT)
+    return [_stem(word, language) for word in told]
 
 
 @cache

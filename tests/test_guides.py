@@ -277,6 +277,11 @@ ASKED = [
     ("restore a database dump", "operators/backups"),
     ("import questions from another portal", "operators/imports"),
     ("DEDUP_SHORTLIST", "operators/settings"),
+    ("how can I change my password", "customers/account"),
+    ("delete my account", "customers/your-data"),
+    ("why was my question merged", "customers/merged"),
+    ("the threshold is too low", "admins/releases"),
+    ("formatting with Markdown", "customers/asking"),
 ]  # fmt: skip
 
 
