@@ -166,9 +166,7 @@ def _rendered(tokens: list[Token], anchors: Sequence[str], audience: str) -> Saf
 
 def _table_start(heading: str) -> str:
     """A group, no region: a page with many tables is no page with many landmarks."""
-    return format_html(
-        '<div class="table" role="group" tabindex="0" aria-label="{}">', f"Table: {heading}"
-    )
+    return format_html('<div class="table" role="group" tabindex="0" aria-label="{}">', heading)
 
 
 def _html(text: str) -> Token:

@@ -257,6 +257,17 @@ def test_a_translation_is_one(language):
         assert [line for line in same if len(line) > 20] == [], file
 
 
+def test_every_link_from_a_page_leads_to_a_guide():
+    files = (ROOT / "templates").rglob("*.html")
+    said = "".join(file.read_text(encoding="utf-8") for file in files)
+    found = re.findall(r"\{% url 'guide' '(\w+)' '([\w-]+)' %\}(?:#([\w-]+))?", said)
+
+    assert len(found) >= 6
+    for audience, slug, anchor in found:
+        page = guides.library("en")[audience, slug]
+        assert not anchor or anchor in [section.anchor for section in page.sections], anchor
+
+
 # --- Search -----------------------------------------------------------------------------------
 
 ASKED = [
@@ -368,7 +379,7 @@ def test_a_guide_that_does_not_exist_is_not_found(client):
 def test_tables_and_code_can_be_scrolled_by_keys():
     page = guides.library("en")["operators", "settings"].html
 
-    assert '<div class="table" role="group" tabindex="0" aria-label="Table: The site">' in page
+    assert '<div class="table" role="group" tabindex="0" aria-label="The site">' in page
     assert '<pre tabindex="0">' in guides.library("en")["operators", "backups"].html
 
 
