@@ -6,6 +6,7 @@ BM25 over sections, where a word of the page's title or of a heading counts for 
 
 import math
 import re
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -123,14 +124,15 @@ def stems(text: str, language: str) -> list[str]:
     return [_stem(word, language) for word in told]
 
 
-@cache
-def _stemmer(language: str) -> Any:
+@lru_cache(100)
+def _stemmer(language: str, thread: int) -> Any:
+    """One for each thread: it keeps the word that it cuts."""
     return snowballstemmer.stemmer(STEMMERS.get(language, "english"))
 
 
 @lru_cache(20_000)
 def _stem(word: str, language: str) -> str:
-    return str(_stemmer(language).stemWord(word))
+    return str(_stemmer(language, threading.get_ident()).stemWord(word))
 
 
 def _row(guide: Guide, section: Section) -> _Row:
