@@ -1,10 +1,11 @@
 """Between the web server and the views."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import ngettext
 from django.views import defaults
 from django_htmx.middleware import HtmxDetails
 from django_structlog.middlewares import RequestMiddleware
@@ -24,6 +26,7 @@ from support.permissions import CUSTOMER
 Handler = Callable[[HttpRequest], HttpResponse]
 FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to recover one are none
 WITHOUT_SECOND_FACTOR = ("/accounts/", "/livez", "/readyz")
+SIGNED = re.compile(r"[^/]*:[^/]*")  # a part of an address that is a token
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
@@ -45,11 +48,12 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 class RequestLog(RequestMiddleware):
-    """A log line for each request, with its id. Never the query: a search may be private."""
+    """A log line for each request, with its id. Never the query: a search may be private. Nor a
+    signed token from a mail: whoever reads the log could come in with it."""
 
     @staticmethod
     def format_request(request: HttpRequest) -> str:
-        return f"{request.method} {request.path}"
+        return f"{request.method} {SIGNED.sub('…', request.path)}"
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -125,6 +129,24 @@ def unavailable(request: HttpRequest) -> HttpResponse:
     response = refusal(request, 503, "unavailable", "Please try again in a moment.")
     response["Retry-After"] = "5"
     return response
+
+
+def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
+    """Somebody did something so often that the next time has to wait."""
+    minutes = -(-seconds // 60)
+    detail = ngettext(
+        "That was often within an hour. Please try again in %(minutes)d minute.",
+        "That was often within an hour. Please try again in %(minutes)d minutes.",
+        minutes,
+    ) % {"minutes": minutes}
+    response = refusal(request, 429, "too_many", detail)
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def client_of(request: HttpRequest) -> str:
+    """The address that a request came from, as far as our proxies tell."""
+    return str(get_adapter(request).get_client_ip(request))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -4,17 +4,19 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dedup import desk, review, suggesting
 from dedup.suggesting import Suggestions
-from support import asking, merging, thread
-from support.forms import QuestionForm
-from support.http import HtmxRequest
+from support import asking, guests, merging, thread
+from support.forms import GuestQuestionForm, QuestionForm
+from support.http import HtmxRequest, client_of, too_many
 from support.models import Product, Question, User
 
 SHORTEST_SEARCH = 3
@@ -53,12 +55,15 @@ def _in_state(questions: list[Question], state: str) -> list[Question]:
     return [q for q in questions if q.answered == (state == "answered")]  # type: ignore[attr-defined]
 
 
-@login_required
 @require_http_methods(["GET", "POST"])
 def ask(request: HtmxRequest) -> HttpResponse:
-    """The form; without JavaScript, similar questions come as a second step before it is stored."""
+    """The form; without JavaScript, similar questions come as a second step before it is stored.
+
+    Who is not signed in gives a mail address too, and confirms it before the question is stored.
+    """
     initial = {"title": request.GET.get("title", "")[:200], "audience": "public"}
-    form = QuestionForm(request.POST or None, initial=initial)
+    form_class = QuestionForm if request.user.is_authenticated else GuestQuestionForm
+    form = form_class(request.POST or None, initial=initial)
     found = None
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
@@ -67,6 +72,8 @@ def ask(request: HtmxRequest) -> HttpResponse:
                 title=given["title"], body=given["body"], reader=request.user, limit=5
             )
         if found is None or not found.questions:
+            if not request.user.is_authenticated:
+                return _ask_as_guest(request, form)
             question = asking.submit_question(
                 product=given["product"], title=given["title"], body=given["body"],
                 audience=given["audience"], by=request.user,
@@ -79,14 +86,29 @@ def ask(request: HtmxRequest) -> HttpResponse:
     return render(request, "dedup/ask.html", context, status=status)
 
 
-def _with_openings(found: Suggestions | None, reader: User) -> list[tuple[Question, str]]:
+def _ask_as_guest(request: HtmxRequest, form: QuestionForm) -> HttpResponse:
+    given = form.cleaned_data
+    try:
+        waiting = guests.put_question(
+            email=given["email"], product=given["product"], title=given["title"],
+            body=given["body"], audience=given["audience"], client=client_of(request),
+            now=timezone.now(),
+        )  # fmt: skip
+    except guests.TooMany as error:
+        return too_many(request, error.seconds)
+    request.session["confirm_address"] = waiting.email
+    return redirect("confirm_sent")
+
+
+def _with_openings(
+    found: Suggestions | None, reader: User | AnonymousUser
+) -> list[tuple[Question, str]]:
     """What was found, each with the text of its first answer, if there is one."""
     questions = found.questions if found else []
     openings = thread.openings(questions, reader) if questions else {}
     return [(question, openings.get(question.pk, "")) for question in questions]
 
 
-@login_required
 @require_POST
 def similar(request: HtmxRequest) -> HttpResponse:
     """Similar questions while somebody writes. A POST: a draft belongs in no log of addresses."""
