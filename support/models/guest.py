@@ -28,7 +28,7 @@ class GuestRequest(models.Model):
     email = models.EmailField()
     kind = models.CharField(max_length=8, choices=Kind.choices)
     product = models.ForeignKey(
-        "support.Product", models.CASCADE, null=True, blank=True, related_name="guest_requests"
+        "support.Product", models.PROTECT, null=True, blank=True, related_name="guest_requests"
     )
     title = models.CharField(max_length=LARGEST_TITLE, blank=True, validators=TITLE_CHECKS)
     body = models.TextField(blank=True, validators=BODY_CHECKS)
@@ -36,7 +36,7 @@ class GuestRequest(models.Model):
         max_length=7, choices=Question.Audience.choices, default=Question.Audience.PUBLIC
     )
     question = models.ForeignKey(
-        "support.Question", models.CASCADE, null=True, blank=True, related_name="guest_requests"
+        "support.Question", models.PROTECT, null=True, blank=True, related_name="guest_requests"
     )
     mail_language = models.CharField(max_length=16, default="en")
     put_at = models.DateTimeField(default=timezone.now, db_index=True)
