@@ -1,6 +1,5 @@
 """Between the web server and the views."""
 
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +25,6 @@ from support.permissions import CUSTOMER
 Handler = Callable[[HttpRequest], HttpResponse]
 FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to recover one are none
 WITHOUT_SECOND_FACTOR = ("/accounts/", "/livez", "/readyz")
-SIGNED = re.compile(r"[^/]*:[^/]*")  # a part of an address that is a token
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
@@ -48,12 +46,11 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 class RequestLog(RequestMiddleware):
-    """A log line for each request, with its id. Never the query: a search may be private. Nor a
-    signed token from a mail: whoever reads the log could come in with it."""
+    """A log line for each request, with its id. Never the query: a search may be private."""
 
     @staticmethod
     def format_request(request: HttpRequest) -> str:
-        return f"{request.method} {SIGNED.sub('…', request.path)}"
+        return f"{request.method} {request.path}"
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -133,15 +130,19 @@ def unavailable(request: HttpRequest) -> HttpResponse:
 
 def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     """Somebody did something so often that the next time has to wait."""
-    minutes = -(-seconds // 60)
-    detail = ngettext(
-        "That was often within an hour. Please try again in %(minutes)d minute.",
-        "That was often within an hour. Please try again in %(minutes)d minutes.",
-        minutes,
-    ) % {"minutes": minutes}
-    response = refusal(request, 429, "too_many", detail)
+    response = refusal(request, 429, "too_many", wait_words(seconds))
     response["Retry-After"] = str(seconds)
     return response
+
+
+def wait_words(seconds: int) -> str:
+    """When somebody who did something too often may do it again."""
+    minutes = -(-seconds // 60)
+    return ngettext(
+        "That was too often within one hour. Please try again in %(minutes)d minute.",
+        "That was too often within one hour. Please try again in %(minutes)d minutes.",
+        minutes,
+    ) % {"minutes": minutes}
 
 
 def client_of(request: HttpRequest) -> str:

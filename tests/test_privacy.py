@@ -314,10 +314,17 @@ class TestGuests:
         token = guests.token(waiting)
         as_(None).get(f"/confirm/{token}/")
         as_(None).post("/ask/", {"title": TITLE, "body": BODY, "email": "ada@bilbytitle.example"})
+        Client(enforce_csrf_checks=True).post(f"/confirm/{token}/")
+        as_(None).put(f"/confirm/{token}/")
+        as_(None).get(f"/accounts/confirm-email/{token}/")
+        as_(None).get("/accounts/password/reset/key/1-secretsecret/")
         as_(None).post(f"/confirm/{token}/")
 
         out = capfd.readouterr()
         assert "POST /confirm/…/" in log.getvalue()
+        assert "Method Not Allowed (PUT): /confirm/…/" in log.getvalue()
+        assert "Forbidden" in log.getvalue()
+        assert "secretsecret" not in log.getvalue() + out.out + out.err
         assert found_in(log.getvalue() + out.out + out.err) == []
         assert token not in log.getvalue() + out.out + out.err
 

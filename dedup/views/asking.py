@@ -16,7 +16,7 @@ from dedup import desk, review, suggesting
 from dedup.suggesting import Suggestions
 from support import asking, guests, merging, thread
 from support.forms import GuestQuestionForm, QuestionForm
-from support.http import HtmxRequest, client_of, too_many
+from support.http import HtmxRequest, client_of, wait_words
 from support.models import Product, Question, User
 
 SHORTEST_SEARCH = 3
@@ -94,8 +94,11 @@ def _ask_as_guest(request: HtmxRequest, form: QuestionForm) -> HttpResponse:
             body=given["body"], audience=given["audience"], client=client_of(request),
             now=timezone.now(),
         )  # fmt: skip
-    except guests.TooMany as error:
-        return too_many(request, error.seconds)
+    except guests.TooMany as error:  # what was typed stays
+        form.add_error("email", wait_words(error.seconds))
+        response = render(request, "dedup/ask.html", {"form": form}, status=429)
+        response["Retry-After"] = str(error.seconds)
+        return response
     request.session["confirm_address"] = waiting.email
     return redirect("confirm_sent")
 

@@ -97,7 +97,8 @@ class TestAsking:
 
         assert answer.status_code == 429
         assert 1 <= int(answer["Retry-After"]) <= 3600
-        assert "A little later, please" in text(answer)
+        assert "Please try again in" in text(answer)
+        assert "At **night**." in text(answer)
         assert GuestRequest.objects.count() == 5
 
     def test_a_made_up_proxy_header_is_no_other_client(self, client, given):
@@ -245,6 +246,8 @@ class TestFollowing:
         answers = [client.post(path, {"email": ADDRESS}) for _ in range(6)]
 
         assert [answer.status_code for answer in answers] == [302] * 5 + [429]
+        assert 1 <= int(answers[-1]["Retry-After"]) <= 3600
+        assert "A little later, please" in text(answers[-1])
 
     def test_a_question_that_became_private_is_not_shown_by_its_link(self, client):
         question = QuestionFactory(title="Why does it hum?")
