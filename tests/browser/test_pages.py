@@ -11,8 +11,8 @@ from django.utils import timezone
 from dedup import blind, desk, review
 from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
-from support import merging, outbox
-from support.models import OutboxEntry
+from support import guests, merging, outbox
+from support.models import GuestRequest, OutboxEntry
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -56,6 +56,15 @@ def judge_many_blindly(person, by):
     blind.answer(item=item, verdict="dismissed", by=by)
 
 
+def links_for_guests(question):
+    """The addresses that stand in mails to guests: to a question, to a following, and to nothing."""
+    common = {"email": f"{'a' * 60}@example.org", "product": question.product}
+    asked = GuestRequest.objects.create(kind="question", title=LONG, body="> quoted", **common)
+    follow = GuestRequest.objects.create(kind="follow", question=question, **common)
+    gone = GuestRequest(pk=10**9)
+    return [f"/confirm/{guests.token(waiting)}/" for waiting in (asked, follow, gone)]
+
+
 @pytest.fixture
 def lived_in(customer, agent, admin):
     """A portal with everything that pages know how to show; returns addresses by role."""
@@ -85,7 +94,8 @@ def lived_in(customer, agent, admin):
     review.skip(flag=FlagFactory(), by=agent)
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/accounts/login/", "/accounts/signup/",
-               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/", "/guides/",
+               "/accounts/login/code/", "/accounts/password/reset/", older.get_absolute_url(),
+               "/ask/", "/confirm/", *links_for_guests(older), "/nowhere/", "/guides/",
                "/guides/?q=merge", "/guides/?q=xylophone", "/guides/customers/asking/",
                "/guides/operators/settings/"],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
@@ -128,7 +138,7 @@ def test_every_page_is_accessible_light_and_dark_wide_and_narrow_in_both_directi
     wrong, looks = [], 0
     for person, addresses in lived_in.items():
         visitor = visit(person, reduced_motion="reduce")
-        visitor.expected |= {403, 404}
+        visitor.expected |= {403, 404, 410}
         for address in addresses:
             visitor.open(address)
             visitor.page.evaluate(UNFOLD)
