@@ -3,7 +3,7 @@ from allauth.account.models import EmailAddress
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from support.models import Answer, Product, Question
+from support.models import Answer, Product, Question, User
 from support.models.validators import LARGEST_BODY
 
 
@@ -63,6 +63,7 @@ class LoginCodeForm(RequestLoginCodeForm):
     up with another's address, wait for its owner to come in by mail, and share their account."""
 
     def clean_email(self) -> str:
+        self._user: User | None = None
         email: str = super().clean_email()
         if self._user and not EmailAddress.objects.filter(
             user=self._user, email=email, verified=True

@@ -74,21 +74,20 @@ def _may_read(request: HtmxRequest, question: Question) -> bool:
 
 def _lead(request: HtmxRequest, waiting: GuestRequest, done: Confirmed) -> HttpResponse:
     """To the question. The first click signs a guest in; all others sign in by themselves."""
-    place, person = done.question.get_absolute_url(), done.person
-    is_question = waiting.kind == GuestRequest.Kind.QUESTION
-    is_stranger = person is not None and person != request.user  # to this browser
-    if is_stranger and not person.is_guest and is_question:
+    place, is_question = done.question.get_absolute_url(), waiting.kind == waiting.Kind.QUESTION
+    stranger = done.person if done.person != request.user else None  # to this browser
+    if stranger and is_question and not stranger.is_guest:
         messages.success(
             request, _("Your question is received. Sign in to your account to see it.")
         )
         return _to_login(request, place)
-    if person and is_question:
+    if done.person and is_question:
         messages.success(request, _("Your question is received. You will hear of answers by mail."))
-    elif person:
+    elif done.person:
         said = _("You follow this question now. You will hear of new answers by mail.")
         messages.success(request, said)
-    if is_stranger and person.is_guest and not request.user.is_authenticated:
-        return perform_login(request, person, redirect_url=place)
+    if stranger and stranger.is_guest and not request.user.is_authenticated:
+        return perform_login(request, stranger, redirect_url=place)
     return redirect(place) if _may_read(request, done.question) else _to_login(request, place)
 
 

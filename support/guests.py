@@ -140,8 +140,7 @@ def confirm(*, request: GuestRequest, by: User | AnonymousUser, now: datetime) -
     waiting = GuestRequest.objects.select_for_update().filter(pk=request.pk).first()
     if waiting is None:
         raise LinkGone
-    if waiting.confirmed_at:
-        assert waiting.question
+    if waiting.confirmed_at and waiting.question:
         return Confirmed(waiting.question)
     person = _person(waiting.email, by, now)
     if not person.is_active:
@@ -160,7 +159,7 @@ def _fulfil(waiting: GuestRequest, person: User, now: datetime) -> Question:
             product=waiting.product, title=waiting.title, body=waiting.body,
             audience=waiting.audience, by=person, now=now,
         )  # fmt: skip
-    question = Question.objects.visible_to(person).filter(pk=waiting.question_id).first()
+    question = Question.objects.visible_to(person).filter(guest_requests=waiting).first()
     if question is None:  # it became private meanwhile
         raise LinkGone
     answering.set_following(question=question, by=person, wanted=True)

@@ -1,4 +1,4 @@
-from typing import Any, Self
+from typing import Self
 
 from django.db import models
 from django.db.models import Q
@@ -46,7 +46,7 @@ class GuestRequest(models.Model):
     objects = GuestRequestQuerySet.as_manager()
 
     class Meta:
-        default_permissions: tuple[Any, ...] = ()  # nobody's to administer
+        default_permissions = ()  # nobody's to administer
         constraints = [
             models.CheckConstraint(
                 condition=Q(question__isnull=False)

@@ -57,7 +57,7 @@ def judge_many_blindly(person, by):
 
 
 def links_for_guests(question):
-    """The addresses that stand in mails to guests: to a question, to a following, and to nothing."""
+    """Addresses as in mails to guests: of a question, of a following, of nothing any more."""
     common = {"email": f"{'a' * 60}@example.org", "product": question.product}
     asked = GuestRequest.objects.create(kind="question", title=LONG, body="> quoted", **common)
     follow = GuestRequest.objects.create(kind="follow", question=question, **common)
