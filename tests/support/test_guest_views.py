@@ -231,6 +231,16 @@ class TestFollowing:
         assert mail.outbox[-1].to == [ADDRESS]
         assert "Turn it." in mail.outbox[-1].body
 
+    def test_a_full_account_follows_at_once_and_is_not_signed_in(self, client):
+        person, question = UserFactory(email=ADDRESS), QuestionFactory()
+        client.post(f"/questions/{question.pk}/follow-by-mail/", {"email": ADDRESS})
+
+        answer = client.post(mailed_link())
+
+        assert answer["Location"] == question.get_absolute_url()
+        assert question.subscriptions.get().subscriber == person
+        assert signed_in_as(client) is None
+
     def test_what_is_no_address_is_said(self, client):
         question = QuestionFactory()
 
@@ -367,4 +377,16 @@ class TestUnconfirmed:
         notifications.send_due(now=timezone.now())
 
         assert [message.to for message in mail.outbox[1:]] == [[ADDRESS]]
+        assert "is not confirmed" not in text(client.get("/mine/"))
+
+    def test_who_an_admin_made_confirms_by_the_same_page(self, client):
+        person = UserFactory(email=ADDRESS, confirmed=False)
+        client.force_login(person)
+        assert "/accounts/email/" in text(client.get("/mine/"))
+        assert ADDRESS in text(client.get("/accounts/email/"))
+
+        client.post("/accounts/email/", {"email": ADDRESS, "action_send": ""})
+        path = re.search(r"https?://[^/]+(/accounts/confirm-email/\S+)", mail.outbox[0].body)[1]
+        client.post(path)
+
         assert "is not confirmed" not in text(client.get("/mine/"))

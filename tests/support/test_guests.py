@@ -13,6 +13,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from support import answering, guests, merging, notifications, tasks
+from support.celery import app
 from support.models import (
     AuditEntry,
     GuestRequest,
@@ -174,6 +175,12 @@ class TestMail:
             asked()
 
         assert rung == ["support.tasks.send_confirmations"]
+
+    def test_the_bell_and_the_round_name_the_task(self):
+        rounds = {entry["task"] for entry in app.conf.beat_schedule.values()}
+
+        assert guests.SEND_TASK == tasks.send_confirmations.name
+        assert guests.SEND_TASK in rounds
 
 
 class TestToken:
