@@ -13,7 +13,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views import defaults
 from django_htmx.middleware import HtmxDetails
 from django_structlog.middlewares import RequestMiddleware
@@ -36,7 +36,14 @@ class HtmxRequest(HttpRequest):
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Who signs up is a customer."""
+    """Who signs up is a customer. Guests have an account already, and lack only a password."""
+
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "email_taken": gettext_lazy(
+            "This address has an account. Without a password, sign in with a code that we send "
+            "there; then you can set one."
+        )
+    }
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         saved: User = super().save_user(request, user, form, commit=commit)

@@ -337,6 +337,15 @@ class TestComingBack:
 
         assert pages[0] == pages[1]
 
+    def test_who_wants_to_sign_up_with_it_is_told_how_to_get_a_password(self, client, guest):
+        password = "correct horse battery"
+        given = {"username": "ada", "email": ADDRESS, "password1": password, "password2": password}
+
+        answer = client.post("/accounts/signup/", given)
+
+        assert "sign in with a code that we send there" in text(answer)
+        assert User.objects.get(email=ADDRESS) == guest
+
     def test_who_sets_a_password_is_no_guest_any_more(self, client, guest):
         client.post("/accounts/login/code/confirm/", {"code": self.code_for(client, ADDRESS)})
         given = {"password1": "correct horse battery", "password2": "correct horse battery"}

@@ -179,7 +179,7 @@ class TestMail:
     def test_the_bell_and_the_round_name_the_task(self):
         rounds = {entry["task"] for entry in app.conf.beat_schedule.values()}
 
-        assert guests.SEND_TASK == tasks.send_confirmations.name
+        assert tasks.send_confirmations.name == guests.SEND_TASK
         assert guests.SEND_TASK in rounds
 
 
