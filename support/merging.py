@@ -44,6 +44,7 @@ MERGE_RULES: dict[str, str] = {
     "support.OutboxEntry.question": "stays",
     "support.Vote.question": "union",
     "support.Subscription.question": "union",
+    "support.MailStop.question": "union",
 }
 
 

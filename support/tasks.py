@@ -1,12 +1,15 @@
 """Doors for the worker: three lines each, safe to repeat and to overlap."""
 
+import logging
 from datetime import timedelta
 
 from celery import shared_task
 from django.utils import timezone
 
-from support import notifications
+from support import inbound, notifications
 from support.models import IdempotencyRecord
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
@@ -15,8 +18,18 @@ def send_notifications(**_: object) -> None:
     notifications.send_due(now=timezone.now())
 
 
+@shared_task(ignore_result=True, soft_time_limit=110, time_limit=120)
+def fetch_mail(**_: object) -> None:
+    """Take the replies that wait in the mailbox, where there is one."""
+    try:
+        inbound.fetch(now=timezone.now())
+    except inbound.MailboxAway as error:
+        log.warning("The mailbox cannot be reached: %s", error)
+
+
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
 def tidy(**_: object) -> None:
-    """Forget what is kept for a day only."""
+    """Forget what is kept for a time only."""
     old = timezone.now() - timedelta(hours=24)
     IdempotencyRecord.objects.filter(created_at__lt=old).delete()
+    inbound.tidy(now=timezone.now())

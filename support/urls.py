@@ -13,6 +13,7 @@ urlpatterns = [
     path("questions/<int:pk>/follow/", views.follow, name="follow"),
     path("questions/<int:pk>/accept/<int:answer_pk>/", views.accept, name="accept"),
     path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
+    path("mail/unsubscribe/<slug:token>/", views.unsubscribe, name="unsubscribe"),
     path("mine/", views.mine, name="mine"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),

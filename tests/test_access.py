@@ -11,12 +11,13 @@ from django.urls import get_resolver, reverse
 
 from dedup import review
 from dedup.models import Flag, Review, SavedView
-from support import merging
+from support import mailing, merging
 from support.models import (
     Acceptance,
     Answer,
     AnswerVote,
     AuditEntry,
+    MailStop,
     Merge,
     OutboxEntry,
     Question,
@@ -31,7 +32,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, SavedView,
+    AuditEntry, MailStop, SavedView,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -107,6 +108,14 @@ EXPECTED = {
         },
     },
     "mine": {"GET": {"": "login 200 200 200 200"}, "POST": {"": POST_ONLY}},
+    # the token decides, not who is signed in; `forged` is one with another's signature
+    "unsubscribe": {
+        method: {
+            **each(["public", "mine", "merged"], "200 200 200 200 200"),
+            **each(["forged", "missing"], "404 404 404 404 404"),
+        }
+        for method in ("GET", "POST")
+    },
     "livez": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "readyz": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     # pages of agents and admins
@@ -321,6 +330,8 @@ def address(world, route, row):
         return reverse(route)
     found = world.rows.get(row)
     pk = found.pk if found else MISSING
+    if route == "unsubscribe":
+        return reverse(route, args=[stop_token(world, row)])
     if route == "answer_vote":
         return reverse(route, args=[world.answers[row].pk if found else MISSING])
     if route == "accept":
@@ -329,6 +340,18 @@ def address(world, route, row):
         pair = (found.newer_id, found.older_id) if found else (MISSING, MISSING + 1)
         return reverse(route, args=pair)
     return reverse(route, args=[pk])
+
+
+def stop_token(world, row):
+    """The token of the customer's mail about a row."""
+    customer, other = world.people["customer"].pk, world.people["other"].pk
+    if row == "missing":
+        return mailing.token(mailing.STOP, MISSING, MISSING)
+    if row == "forged":
+        given = mailing.token(mailing.STOP, customer, world.rows["public"].pk)
+        wanted = mailing.token(mailing.STOP, other, world.rows["public"].pk)
+        return wanted.rpartition("-")[0] + "-" + given.rpartition("-")[2]
+    return mailing.token(mailing.STOP, customer, world.rows[row].pk)
 
 
 def body(world, route, row):
@@ -343,6 +366,7 @@ def body(world, route, row):
     members = dict.fromkeys((f"member-{pk}" for pk in flag.question_ids), "same")
     return {
         "ask": {**api_text, "product": product.pk, "audience": "public", "seen_similar": "yes"},
+        "unsubscribe": {"List-Unsubscribe": "One-Click"},
         "similar": {"title": "How do I dim it?"},
         "edit_question": {**api_text, "audience": audience, "seen": "1"},
         "answer": {"body": "Turn it."},

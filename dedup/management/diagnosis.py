@@ -23,7 +23,8 @@ from support.models import OutboxEntry
 GOOD, NOTE, BROKEN, UNKNOWN = "good", "note", "broken", "unknown"
 LATE_SECONDS = 60.0  # what waits longer than this has nobody who checks it
 PING_SECONDS = 2.0
-QUEUES = ("checks", "interactive")
+QUEUES = ("checks", "interactive", "mail")
+MAIL_APP = "support.celery:mail_app"  # knows the mail tasks only, and no networks
 INSTALL = "python3.11 -m venv .venv && .venv/bin/pip install -e ."
 START_ALL = "python manage.py demo"
 
@@ -148,7 +149,8 @@ def _workers() -> Iterator[Finding]:
             )
             yield Finding(name, GOOD, ", ".join(serving))
         else:
-            repair = f"celery -A support worker -Q {queue} -c 1 -n {queue}@%h"
+            app = MAIL_APP if queue == "mail" else "support"
+            repair = f"celery -A {app} worker -Q {queue} -c 1 -n {queue}@%h"
             yield Finding(name, BROKEN, "none answers", repair)
 
 

@@ -1,6 +1,7 @@
 """The rows of the site. Each row changes itself; what changes several is a function beside."""
 
 from support.models.audit import AuditEntry
+from support.models.mail import InboundMail, MailStop
 from support.models.merge import Merge
 from support.models.notification import Notification
 from support.models.outbox import OutboxEntry
@@ -17,6 +18,8 @@ __all__ = [
     "ApiToken",
     "AuditEntry",
     "IdempotencyRecord",
+    "InboundMail",
+    "MailStop",
     "Merge",
     "MergeGrant",
     "Notification",

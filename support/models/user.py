@@ -1,13 +1,24 @@
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
 
 
 class User(AbstractUser):
     """A person. What they may do comes from their group: customer, agent or admin."""
 
+    class MailPace(models.TextChoices):
+        AT_ONCE = "at_once", _("A mail for each piece of news, at once")
+        DAILY = "daily", _("One mail a day with all that is new")
+        NONE = "none", _("No mail")
+
     display_name = models.CharField(max_length=100, blank=True)
-    wants_mail = models.BooleanField(default=True)
+    mail_pace = models.CharField(
+        max_length=7,
+        choices=MailPace.choices,
+        default=MailPace.AT_ONCE,
+        db_default=MailPace.AT_ONCE,
+    )
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -18,6 +29,11 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.display_name or self.username
+
+    @property
+    def wants_mail(self) -> bool:
+        """Whether this person is still here and wants to hear of anything by mail."""
+        return self.is_active and bool(self.email) and self.mail_pace != self.MailPace.NONE
 
     @property
     def is_agent(self) -> bool:

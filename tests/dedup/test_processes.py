@@ -275,7 +275,11 @@ def test_the_doctor_sees_which_workers_answer(valkey, workers):
 
     states = {found.name: found.state for found in diagnosis._workers()}
 
-    assert states == {"workers: checks": "good", "workers: interactive": "broken"}
+    assert states == {
+        "workers: checks": "good",
+        "workers: interactive": "broken",
+        "workers: mail": "broken",
+    }
 
 
 def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, settings):

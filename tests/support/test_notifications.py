@@ -89,7 +89,7 @@ def test_an_unmerge_after_the_mails_left_sends_nothing_more(pair, admin):
 def test_who_merges_who_wants_no_mail_and_who_left_are_not_told(pair, admin):
     newer, older = pair
     SubscriptionFactory(question=newer, subscriber=admin)
-    SubscriptionFactory(question=newer, subscriber=UserFactory(wants_mail=False))
+    SubscriptionFactory(question=newer, subscriber=UserFactory(mail_pace="none"))
     SubscriptionFactory(question=newer, subscriber=UserFactory(is_active=False))
     SubscriptionFactory(question=older)  # follows what stays: nothing changes for them
 
@@ -171,7 +171,7 @@ def test_a_merge_mail_says_how_to_object(pair, admin):
     assert "Mine is different" not in said[pair[1].asked_by.email]
 
 
-@pytest.mark.parametrize("person", [{"wants_mail": False}, {"is_active": False}])
+@pytest.mark.parametrize("person", [{"mail_pace": "none"}, {"is_active": False}])
 def test_a_writer_who_wants_no_mail_or_left_is_not_told_of_an_acceptance(person):
     answer = AnswerFactory(written_by=UserFactory(**person))
     asker = answer.question.asked_by
@@ -247,4 +247,4 @@ def test_an_address_that_is_refused_holds_no_other_mail_up(pair, admin, settings
     failing(settings, monkeypatch, smtplib.SMTPRecipientsRefused({}))
 
     assert notifications.send_due(now=now + UNDO) == 0
-    assert states() == ["sending", "sending"]
+    assert states() == ["refused", "refused"]
