@@ -40,6 +40,7 @@ _DEVICE = re.compile(
     r"enviado (?:desde|do) |inviato da |verzonden (?:vanaf|met) |skickat från )",
     re.I,
 )
+_FENCE = re.compile(r" {0,3}```")
 _RULE = re.compile(r"[-_=*\s]+")
 
 
@@ -47,11 +48,12 @@ def own_words(text: str) -> str:
     """Return what the writer of a mail added to what they answer; "" where that is nothing."""
     lines = [line.rstrip("\r") for line in text.replace("\r\n", "\n").split("\n")]
     kept: list[str] = []
+    last_fence = max((n for n, line in enumerate(lines) if _FENCE.match(line)), default=-1)
     place, in_code = 0, False
     while place < len(lines):
         line = lines[place]
-        if line.lstrip().startswith("```"):
-            in_code = not in_code
+        if _FENCE.match(line):
+            in_code = not in_code and place < last_fence  # one that never ends is none
         if not in_code:
             if _ends_the_mail(lines, place):
                 break
