@@ -1,12 +1,18 @@
+import os
+import signal
 import smtplib
+import subprocess
+import sys
+import time
 from datetime import timedelta
 
 import pytest
 from django.core import mail
 from django.core.mail.backends import locmem
+from django.db import connection
 from django.utils import timezone
 
-from support import answering, merging, notifications
+from support import answering, merging, notifications, outbox
 from support.models import Notification, Question
 from tests.factories import (
     AnswerFactory,
@@ -14,6 +20,7 @@ from tests.factories import (
     SubscriptionFactory,
     UserFactory,
 )
+from tests.support.test_merging_races import raced
 
 pytestmark = pytest.mark.django_db
 
@@ -248,3 +255,167 @@ def test_an_address_that_is_refused_holds_no_other_mail_up(pair, admin, settings
 
     assert notifications.send_due(now=now + UNDO) == 0
     assert states() == ["refused", "refused"]
+
+
+def test_a_server_that_is_busy_gets_a_mail_again_later_each_time_after_a_longer_pause(
+    pair, admin, settings, monkeypatch
+):
+    now = timezone.now()
+    merged(pair, admin, now)
+    works = settings.EMAIL_BACKEND
+    failing(settings, monkeypatch, smtplib.SMTPDataError(451, b"later"))
+
+    assert notifications.send_due(now=now + UNDO) == 0
+    assert states() == ["waiting", "waiting"]
+    assert notifications.send_due(now=now + UNDO + timedelta(minutes=6)) == 0
+    assert set(Notification.objects.values_list("attempts", flat=True)) == {2}
+
+    settings.EMAIL_BACKEND = works
+    assert notifications.send_due(now=now + UNDO + timedelta(minutes=15)) == 0
+    assert notifications.send_due(now=now + UNDO + timedelta(minutes=17)) == 2
+
+
+def test_a_server_that_is_always_busy_is_not_asked_for_ever(pair, admin, settings, monkeypatch):
+    now = timezone.now()
+    merged(pair, admin, now)
+    failing(settings, monkeypatch, smtplib.SMTPDataError(451, b"later"))
+
+    for day in range(1, 12):
+        notifications.send_due(now=now + timedelta(days=day))
+
+    assert states() == ["refused", "refused"]
+    assert set(Notification.objects.values_list("attempts", flat=True)) == {8}
+
+
+def test_a_daily_mail_that_was_put_off_does_not_wait_for_another_day(settings, monkeypatch):
+    now = timezone.now()
+    person = UserFactory(mail_pace="daily")
+    question = SubscriptionFactory(subscriber=person).question
+    answering.post_answer(question=question, body="Turn it.", by=UserFactory(), now=now)
+    works, morning = settings.EMAIL_BACKEND, now + timedelta(days=1)
+    failing(settings, monkeypatch, smtplib.SMTPDataError(451, b"later"))
+    notifications.send_due(now=morning)
+
+    settings.EMAIL_BACKEND = works
+
+    assert notifications.send_due(now=morning + timedelta(minutes=6)) == 1
+
+
+def test_news_rings_for_mail_once_it_is_committed(monkeypatch, django_capture_on_commit_callbacks):
+    rung = []
+    monkeypatch.setattr(outbox, "send", lambda task, **given: rung.append((task, given["queue"])))
+    question = SubscriptionFactory().question
+
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = answering.post_answer(question=question, body="Turn it.", by=UserFactory())
+        assert rung == []
+    with django_capture_on_commit_callbacks(execute=True):
+        answering.accept_answer(question=question, answer=answer, by=question.asked_by)
+
+    assert rung == [("support.tasks.send_notifications", "mail")] * 2
+
+
+class Recording(locmem.EmailBackend):
+    """A mail server that is slow, and notes whom it was given a mail for."""
+
+    given = []
+
+    def send_messages(self, messages):
+        time.sleep(0.02)
+        self.given.extend(address for message in messages for address in message.to)
+        return len(messages)
+
+
+@pytest.fixture
+def recording(settings):
+    settings.EMAIL_BACKEND = f"{__name__}.Recording"
+    Recording.given.clear()
+    return Recording.given
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("pace", ["at_once", "daily"])
+def test_many_that_send_at_the_same_moment_send_each_mail_once(recording, pace):
+    now = timezone.now()
+    people = [UserFactory(mail_pace=pace) for _ in range(12)]
+    for question in (QuestionFactory(), QuestionFactory()):
+        for person in people:
+            SubscriptionFactory(question=question, subscriber=person)
+        writer = UserFactory(mail_pace="none")
+        answering.post_answer(question=question, body="Turn it.", by=writer, now=now)
+    later = now + timedelta(days=1)
+
+    results = raced(*[lambda: notifications.send_due(now=later)] * 4)
+    while notifications.send_due(now=later):
+        pass
+
+    mails = 2 if pace == "at_once" else 1
+    assert [result for result in results if isinstance(result, Exception)] == []
+    assert sorted(recording) == sorted(person.email for person in people * mails)
+    assert set(states()) == {"sent"}
+
+
+KILLED = """
+import os, signal
+import django
+django.setup()
+from django.utils import timezone
+from support import mailing, notifications
+
+hand_over = mailing.hand_over
+
+def killed(message):
+    if {is_taken}:
+        hand_over(message)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+mailing.hand_over = killed
+notifications.send_due(now=timezone.now())
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_taken", [True, False])
+@pytest.mark.parametrize("pace", ["at_once", "daily"])
+def test_a_process_killed_while_it_hands_over_leaves_a_mail_unknown_and_nobody_gets_it_twice(
+    is_taken, pace, tmp_path
+):
+    question, long_ago = QuestionFactory(), timezone.now() - timedelta(days=2)
+    person = SubscriptionFactory(question=question, subscriber__mail_pace=pace).subscriber
+    answering.post_answer(question=question, body="Turn it.", by=UserFactory(), now=long_ago)
+
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED.format(is_taken=is_taken)],
+        env=os.environ | {"DATABASE_URL": database_url(), "EMAIL_URL": "console",
+                          "DJANGO_SETTINGS_MODULE": "support.settings"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert ran.stdout.count(f"To: {person.email}") == is_taken
+    assert states() == ["sending"]
+    assert notifications.send_due(now=timezone.now()) == 0
+    assert notifications.send_due(now=timezone.now() + timedelta(hours=1)) == 0
+    assert states() == ["unknown"]
+    assert mail.outbox == []
+
+
+def database_url():
+    server = os.environ["DATABASE_URL"].rpartition("/")[0]
+    return f"{server}/{connection.settings_dict['NAME']}"
+
+
+def test_an_admin_sees_what_was_perhaps_sent_but_no_text(admin, client):
+    question = SubscriptionFactory(question__title="quokka").question
+    answering.post_answer(question=question, body="numbat", by=UserFactory())
+    Notification.objects.update(status="unknown")
+    client.force_login(admin)
+
+    listed = client.get("/admin/support/notification/?status__exact=unknown").content.decode()
+    others = client.get("/admin/support/notification/?status__exact=sent").content.decode()
+
+    assert "Perhaps sent" in listed
+    assert "1 notification" in listed
+    assert "0 notifications" in others
+    assert "quokka" not in listed
+    assert "numbat" not in listed
