@@ -164,6 +164,11 @@ def send_due(*, now: datetime, limit: int = 100) -> int:
     return sent
 
 
+def overdue(now: datetime) -> int:
+    """How many mails were due by then and have not left."""
+    return _due(now).count()
+
+
 def _due(now: datetime) -> QuerySet[Notification]:
     """What may leave: at once, or for those who want one mail a day, once that hour has come."""
     its_time = ~DAILY | Q(due_at__lte=mailing.digest_moment(now)) | Q(attempts__gt=0)

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import metadata
 
 import redis
@@ -17,8 +18,8 @@ from django.utils import timezone
 from dedup import releases
 from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Release
-from support import outbox
-from support.models import OutboxEntry
+from support import notifications, outbox
+from support.models import Notification, OutboxEntry
 
 GOOD, NOTE, BROKEN, UNKNOWN = "good", "note", "broken", "unknown"
 LATE_SECONDS = 60.0  # what waits longer than this has nobody who checks it
@@ -195,6 +196,24 @@ def _waiting() -> Iterator[Finding]:
         yield Finding("waiting", GOOD, f"{waiting} questions")
 
 
+def _mail() -> Iterator[Finding]:
+    overdue = notifications.overdue(timezone.now() - timedelta(seconds=LATE_SECONDS))
+    doubtful = Notification.objects.filter(
+        status__in=[Notification.Status.UNKNOWN, Notification.Status.REFUSED]
+    ).count()
+    if overdue:
+        repair = f"celery -A {MAIL_APP} worker -Q mail -c 1 -n mail@%h"
+        yield Finding("mail", BROKEN, f"{overdue} mails are late; is EMAIL_URL right?", repair)
+    elif doubtful:
+        detail = f"{doubtful} mails were perhaps not sent, or refused: see the administration"
+        yield Finding("mail", NOTE, detail)
+    else:
+        yield Finding("mail", GOOD, "none is late")
+    if bool(settings.INBOUND_URL) > bool(settings.INBOUND_DOMAIN):
+        detail = "INBOUND_URL is set, but no INBOUND_DOMAIN: no reply is taken"
+        yield Finding("replies by mail", BROKEN, detail, "set INBOUND_DOMAIN")
+
+
 def _quarantined() -> Iterator[Finding]:
     number = OutboxEntry.objects.quarantined().count()
     if number:
@@ -220,4 +239,5 @@ ROWS: dict[str, Callable[[], Iterator[Finding]]] = {
     "release": _release,
     "waiting": _waiting,
     "quarantine": _quarantined,
+    "mail": _mail,
 }
