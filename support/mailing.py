@@ -97,19 +97,18 @@ class Piece:
     known: Question  # by which its reader knows the thread: asked it, or followed it first
     references: list[int]  # questions by which programs put the mail into a thread; parent last
 
-    @property
-    def context(self) -> dict[str, Any]:
-        news = self.notification
-        return {
-            "notification": news,
-            "known": self.known,
-            "site": settings.SITE_URL.rstrip("/"),
-            "stop_url": stop_url(news.recipient_id, self.known.pk),
-        }
-
     def rendered(self, form: str) -> SafeString:
         template = f"support/mail/{self.notification.kind}{form}"
-        return SafeString(render_to_string(template, self.context).strip())
+        site = settings.SITE_URL.rstrip("/")
+        context = {"notification": self.notification, "known": self.known, "site": site}
+        return SafeString(render_to_string(template, context).strip())
+
+    def shown(self) -> dict[str, str]:
+        return {
+            "text": self.rendered(".txt"),
+            "html": self.rendered(".html"),
+            "stop_url": stop_url(self.notification.recipient_id, self.known.pk),
+        }
 
 
 def piece(news: Notification) -> Piece:
@@ -137,7 +136,7 @@ def compose(notifications: Sequence[Notification], server: BaseEmailBackend) -> 
         about = pieces[0].known.pk if len({p.known.pk for p in pieces}) == 1 else ALL
         reply_to = reply_address(reader.pk, about) if about else ""
         context = {
-            "pieces": [{"text": p.rendered(".txt"), "html": p.rendered(".html")} for p in pieces],
+            "pieces": [p.shown() for p in pieces],
             "is_digest": is_digest,
             "may_reply": bool(reply_to),
             "site": settings.SITE_URL.rstrip("/"),
@@ -155,7 +154,8 @@ def compose(notifications: Sequence[Notification], server: BaseEmailBackend) -> 
             headers=_headers(pieces, about),
             connection=server,
         )
-        message.attach_alternative(render_to_string("support/mail/mail.html", context), "text/html")
+        html = render_to_string("support/mail/mail.html", context).strip()
+        message.attach_alternative(html, "text/html")
     return message
 
 

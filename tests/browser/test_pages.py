@@ -6,12 +6,13 @@ from random import Random
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
 from django.utils import timezone
 
 from dedup import blind, desk, review
 from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
-from support import merging, outbox
+from support import mailing, merging, outbox
 from support.models import OutboxEntry
 from tests.factories import (
     AnswerFactory,
@@ -40,6 +41,11 @@ UNFIT = """() => {
 }"""
 
 axe = Axe()
+
+
+def stop_path(person, question):
+    """The page by which mail about a question ends."""
+    return reverse("unsubscribe", args=[mailing.token(mailing.STOP, person.pk, question.pk)])
 
 
 def judge_many_blindly(person, by):
@@ -85,7 +91,7 @@ def lived_in(customer, agent, admin):
     review.skip(flag=FlagFactory(), by=agent)
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/accounts/login/", "/accounts/signup/",
-               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/"],
+               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/", stop_path(customer, newer)],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",

@@ -196,7 +196,7 @@ def test_without_database_and_broker_the_rest_is_still_told(monkeypatch, setting
     states = {name: finding.state for name, finding in found.items()}
     assert (states["database"], states["redis"]) == (BROKEN, BROKEN)
     unknown = {name for name, state in states.items() if state == UNKNOWN}
-    assert unknown == {"workers", "release", "waiting", "quarantine"}
+    assert unknown == {"workers", "release", "waiting", "quarantine", "mail"}
     assert states["processor"] != UNKNOWN
     assert not any("password" in f.detail or "secret" in f.detail for f in found.values())
 

@@ -363,6 +363,9 @@ class TestDigest:
 
         fields = head(message)
         assert mailing.stop_url(slow.pk, mailing.ALL) in fields["List-Unsubscribe"]
+        for question in Question.objects.all():
+            assert mailing.stop_url(slow.pk, question.pk) in message.body
+            assert mailing.stop_url(slow.pk, question.pk) in message.alternatives[0][0]
         assert fields["Reply-To"] is None
         assert fields["References"] is None
         assert fields["Message-ID"].startswith("<digest-")
