@@ -75,7 +75,7 @@ def _app(*packages: str, **options: Any) -> Celery:
     made = Celery("askonce", amqp=Broker, **options)
     made.config_from_object("django.conf:settings", namespace="CELERY")
     made.conf.update(CONF)
-    made.autodiscover_tasks(packages or None)
+    made.autodiscover_tasks(list(packages) or None)
     return made
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage, Message
 from email.policy import default as default_policy
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import nh3
@@ -205,7 +206,8 @@ def _bodies(part: Message) -> list[tuple[str, str]]:
         return []
     kind = part.get_content_type()
     if part.is_multipart() and part.get_content_maintype() == "multipart":
-        inner = [_bodies(child) for child in part.get_payload()]  # type: ignore[union-attr]
+        children: Any = part.get_payload()
+        inner = [_bodies(child) for child in children]
         inner = [bodies for bodies in inner if any(text.strip() for _, text in bodies)]
         if kind == "multipart/alternative":
             plain = [bodies for bodies in inner if all(k == "text/plain" for k, _ in bodies)]

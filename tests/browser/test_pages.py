@@ -91,7 +91,8 @@ def lived_in(customer, agent, admin):
     review.skip(flag=FlagFactory(), by=agent)
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/accounts/login/", "/accounts/signup/",
-               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/", stop_path(customer, newer)],
+               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/",
+               stop_path(customer, newer)],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",
