@@ -40,14 +40,18 @@ MOST_PARTS = 1_000
 KEPT_FOR = timedelta(days=30)
 MAILS_OF_A_PERSON = quota.Quota("inbound_mail", most=30, seconds=3600)
 
-ADDRESSED = {"delivered-to", "x-original-to", "envelope-to", "to", "cc"}
+ADDRESSED = {"delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "to", "cc"}
 _NESTED = re.compile(rb"multipart/|message/rfc822", re.IGNORECASE)
 _PART = re.compile(rb"^--", re.MULTILINE)
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 _REPLY = re.compile(
     r"reply\+([0-9a-z]{1,13}-[0-9a-z]{1,13}-[0-9a-z]{25})@([0-9a-z.-]{1,253})", re.I
 )
-_MACHINES = re.compile(r"(?:mailer-daemon|postmaster|no-?reply|bounces?)(?:[+=-].*)?@", re.I)
+# Whoever reads one of these could stop the writer's mail, or write as if they were the writer.
+_SECRET = re.compile(r"\S*(?:reply\+[0-9a-z-]{20,}|/mail/unsubscribe/)\S*", re.I)
+_MACHINES = re.compile(
+    r"(?:^|[<\s])(?:mailer-daemon|postmaster|no-?reply|bounces?)(?:[+=-]\S*)?@", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def _is_automatic(fields: list[tuple[str, str]], ids: list[str], kind: str) -> b
         or said.get("return-path", "") == "<>"
         or bool({"x-autoreply", "x-autorespond", "list-id", "x-failed-recipients"} & said.keys())
         or kind == "multipart/report"
-        or any(one.rstrip("> ").lower().endswith(f"@{mailing.host()}") for one in ids)
+        or any(mailing.is_ours(one) for one in ids)
         or bool(_MACHINES.search(said.get("from", "")))
     )
 
@@ -197,7 +201,7 @@ def _post(message_id: str, body: str, by: User, question_id: int, *, now: dateti
 def _own_words(message: Message) -> str:
     """What the writer says in a mail, as Markdown; cut where it is longer than an answer may be."""
     said = "\n\n".join(text for _, text in _bodies(message))
-    return _plain(quoting.own_words(said))[:LARGEST_BODY]
+    return _SECRET.sub("…", _plain(quoting.own_words(said)))[:LARGEST_BODY]
 
 
 def _bodies(part: Message) -> list[tuple[str, str]]:

@@ -1,10 +1,10 @@
 """How a mail looks and leaves. What it says of whom is chosen in support.notifications."""
 
+import re
 import smtplib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -127,7 +127,9 @@ def piece(news: Notification) -> Piece:
     return Piece(news, anchor, [*parents, anchor.pk])
 
 
-def compose(notifications: Sequence[Notification], server: BaseEmailBackend) -> Any:
+def compose(
+    notifications: Sequence[Notification], server: BaseEmailBackend
+) -> EmailMultiAlternatives:
     """One mail to one person with all of this, in text and in HTML, in their language."""
     reader = notifications[0].recipient
     with translation.override(language_of(reader)):
@@ -163,6 +165,11 @@ def message_id(notifications: Sequence[Notification]) -> str:
     """The id of the mail about this; it is the same however often it is asked for."""
     kind = "digest" if len(notifications) > 1 else "news"
     return f"<{kind}-{min(news.pk for news in notifications)}@{host()}>"
+
+
+def is_ours(given: str) -> bool:
+    """Whether a Message-ID is one that we gave; a person's may end with the same name."""
+    return bool(re.fullmatch(rf"<?(?:news|digest)-\d+@{re.escape(host())}>?", given.strip(), re.I))
 
 
 def _headers(pieces: Sequence[Piece], about: int) -> dict[str, str]:

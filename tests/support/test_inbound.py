@@ -118,7 +118,8 @@ def test_what_a_machine_wrote_and_what_says_nothing_becomes_none(name, ada, ques
     [
         "Auto-Submitted: auto-replied", "Precedence: bulk", "Precedence: auto_reply",
         "Return-Path: <>", "X-Autoreply: yes", "List-Id: <l.example.com>",
-        "Message-ID: <news-7@localhost>", "Content-Type: multipart/report; boundary=x",
+        "Message-ID: <news-7@localhost>", "From: Bounces+7@example.com",
+        "Content-Type: multipart/report; boundary=x",
     ],
 )  # fmt: skip
 def test_a_machine_shows_in_its_head(field, ada, question, settings):
@@ -127,8 +128,12 @@ def test_a_machine_shows_in_its_head(field, ada, question, settings):
     assert take(simple(ada, question, more=f"{field}\n")).outcome == "automatic"
 
 
-@pytest.mark.parametrize("field", ["Auto-Submitted: no", "X-Auto-Response-Suppress: All"])
-def test_a_person_whose_program_says_so_much_is_none(field, ada, question):
+@pytest.mark.parametrize(
+    "field",
+    ["Auto-Submitted: no", "X-Auto-Response-Suppress: All", "Message-ID: <20261127@localhost>"],
+)
+def test_a_person_whose_program_says_so_much_is_none(field, ada, question, settings):
+    settings.SITE_URL = "http://localhost:8000"
     assert take(simple(ada, question, more=f"{field}\n")).outcome == "posted"
 
 
@@ -352,6 +357,21 @@ def test_an_odd_text_is_taken_as_well_as_it_can_be_read(kind, body, ada, questio
 
 def test_a_text_that_is_too_long_is_cut_and_not_lost(ada, question):
     assert len(take(simple(ada, question, body="word " * 10_000)).answer.body) >= 19_999
+
+
+def test_what_a_quote_that_was_not_known_as_one_holds_is_worth_nothing(ada, question):
+    """Who reads such an address could write as its owner; who reads such a link, end their mail."""
+    quoted = (
+        f"Mine.\n\nUnknown words:\n\nTurn it.\n{mailing.stop_url(ada.pk, question.pk)}\n"
+        f"<a href='{mailing.stop_url(ada.pk, 0)}'>stop</a> {mailing.reply_address(ada.pk, 7)}"
+    )
+
+    body = take(simple(ada, question, body=quoted)).answer.body
+
+    assert body.startswith("Mine.")
+    for about in (question.pk, 0, 7):
+        for purpose in (mailing.REPLY, mailing.STOP):
+            assert mailing.token(purpose, ada.pk, about) not in body
 
 
 def test_damaged_messages_never_make_it_fail(ada, question):

@@ -1,8 +1,10 @@
 import os
 import signal
 import smtplib
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 
@@ -419,3 +421,78 @@ def test_an_admin_sees_what_was_perhaps_sent_but_no_text(admin, client):
     assert "0 notifications" in others
     assert "quokka" not in listed
     assert "numbat" not in listed
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """Speaks SMTP; refuses addresses with "nobody", hangs up on mails to "gone"."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Speaking)
+        self.taken = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Speaking(socketserver.StreamRequestHandler):
+    def say(self, line):
+        self.wfile.write(line + b"\r\n")
+
+    def handle(self):
+        recipient = b""
+        self.say(b"220 here")
+        for line in self.rfile:
+            word = line[:4].upper().strip()
+            if word == b"RCPT":
+                recipient = line.partition(b"<")[2].partition(b">")[0]
+            if word == b"DATA":
+                self.say(b"354 go on")
+                mail = b"".join(iter(self.rfile.readline, b".\r\n"))
+                if b"gone" in recipient:
+                    return
+                self.server.taken.append((recipient.decode(), mail.decode()))
+            is_refused = word == b"RCPT" and b"nobody" in recipient
+            self.say(b"550 no such person" if is_refused else b"250 well")
+            if word == b"QUIT":
+                return
+
+
+@pytest.fixture
+def mail_server(settings):
+    server = MailServer()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
+    settings.EMAIL_USE_TLS, settings.EMAIL_HOST_USER = False, ""
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_real_server_that_refuses_one_and_hangs_up_on_another_gets_each_mail_once(mail_server):
+    question = QuestionFactory()
+    for name in ("ada", "nobody", "grace", "gone", "late"):
+        person = UserFactory(email=f"{name}@example.com")
+        SubscriptionFactory(question=question, subscriber=person)
+    answering.post_answer(question=question, body="Ça tourne.", by=UserFactory(mail_pace="none"))
+
+    for hours in range(4):
+        notifications.send_due(now=timezone.now() + timedelta(hours=hours))
+
+    assert sorted(address for address, _ in mail_server.taken) == [
+        "ada@example.com", "grace@example.com", "late@example.com"
+    ]  # fmt: skip
+    assert states() == ["refused", "sent", "sent", "sent", "unknown"]
+    assert all("List-Unsubscribe-Post: List-Unsubscribe=One-Click" in text
+               and "Ça tourne." in text for _, text in mail_server.taken)  # fmt: skip
+
+
+def test_a_real_server_that_is_away_leaves_everything_waiting(mail_server):
+    question = SubscriptionFactory().question
+    answering.post_answer(question=question, body="Turn it.", by=UserFactory())
+    mail_server.shutdown()
+    mail_server.server_close()
+
+    with pytest.raises(OSError, match="refused"):
+        notifications.send_due(now=timezone.now())
+
+    assert states() == ["waiting"]
