@@ -38,6 +38,7 @@ MOST_TAGS = 10_000  # of HTML: its reader takes long over what is nested deeper
 MOST_NESTED = 50  # parts that hold parts
 MOST_PARTS = 1_000
 KEPT_FOR = timedelta(days=30)
+MOST_AT_ONCE = 50  # mails that one look into the mailbox takes
 MAILS_OF_A_PERSON = quota.Quota("inbound_mail", most=30, seconds=3600)
 
 ADDRESSED = {"delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "to", "cc"}
@@ -285,7 +286,7 @@ def fetch(*, now: datetime) -> int:
     place = urlsplit(settings.INBOUND_URL)
     try:
         with _mailbox(place) as box:
-            return sum(_fetch_one(box, uid, now=now) for uid in _unread(box))
+            return sum(_fetch_one(box, uid, now=now) for uid in _unread(box)[:MOST_AT_ONCE])
     except (OSError, imaplib.IMAP4.error) as error:
         raise MailboxAway(type(error).__name__) from None
 

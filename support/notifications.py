@@ -5,6 +5,7 @@ A row is claimed and committed before its mail is handed over, so that a crash i
 """
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 UNDO_SECONDS = 30  # mail about what can be undone waits so long
 UNKNOWN_AFTER = timedelta(minutes=10)  # a row "being sent" for longer belongs to a crash
+SENDING_SECONDS = 30.0  # then the next run goes on: a mail that a time limit cuts off is unknown
 MOST_ATTEMPTS = 8  # with pauses that double from five minutes: most of a day
 FIRST_PAUSE = timedelta(minutes=5)
 SEND_TASK = "support.tasks.send_notifications"
@@ -150,7 +152,7 @@ def send_due(*, now: datetime, limit: int = 100) -> int:
     _give_up_crashed(now)
     if not _due(now).exists():
         return 0
-    sent = 0
+    sent, begun = 0, time.monotonic()
     with get_connection() as server:
         for _ in range(limit):
             claimed = _claim(now) or _claim_digest(now)
@@ -161,6 +163,8 @@ def send_due(*, now: datetime, limit: int = 100) -> int:
             except OSError as error:  # perhaps it was taken: the rows stay "being sent"
                 log.warning("Mail %s: %s", claimed[0].pk, type(error).__name__)
                 break  # the server is gone: the others wait for the next run
+            if time.monotonic() - begun > SENDING_SECONDS:
+                break
     return sent
 
 

@@ -18,7 +18,8 @@ def send_notifications(**_: object) -> None:
     notifications.send_due(now=timezone.now())
 
 
-@shared_task(ignore_result=True, soft_time_limit=110, time_limit=120)
+# No soft limit: raised while a mail is read, it would look as if that mail could not be read.
+@shared_task(ignore_result=True, time_limit=300)
 def fetch_mail(**_: object) -> None:
     """Take the replies that wait in the mailbox, where there is one."""
     try:

@@ -549,6 +549,13 @@ def test_a_mail_that_was_committed_but_not_marked_is_not_posted_again(mailbox, a
     assert server.seen == {11}
 
 
+def test_a_full_mailbox_is_read_a_part_at_a_time(mailbox, ada, question, monkeypatch):
+    mailbox(*(simple(ada, question, number=number) for number in range(3)))
+    monkeypatch.setattr(inbound, "MOST_AT_ONCE", 2)
+
+    assert [inbound.fetch(now=timezone.now()) for _ in range(3)] == [2, 1, 0]
+
+
 @pytest.mark.parametrize("part", ["secret", "plies", "127.0.0.1"])
 def test_a_mailbox_that_lets_nobody_in_is_told_without_its_password(
     mailbox, settings, part, caplog

@@ -357,6 +357,16 @@ def test_many_that_send_at_the_same_moment_send_each_mail_once(recording, pace):
     assert set(states()) == {"sent"}
 
 
+def test_one_run_stops_early_enough_that_no_mail_is_cut_off(pair, admin, recording, monkeypatch):
+    now = timezone.now()
+    merged(pair, admin, now)
+    monkeypatch.setattr(notifications, "SENDING_SECONDS", 0.01)
+
+    assert notifications.send_due(now=now + UNDO) == 1
+    assert states() == ["sent", "waiting"]
+    assert notifications.send_due(now=now + UNDO) == 1
+
+
 KILLED = """
 import os, signal
 import django
