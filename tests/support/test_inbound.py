@@ -106,6 +106,13 @@ def test_a_reply_becomes_an_answer_with_its_writers_words_alone(name, ada, quest
     assert InboundMail.objects.get().answer == received.answer
 
 
+@pytest.mark.parametrize("name", SAID)
+def test_it_does_not_matter_how_lines_end_on_their_way(name, ada, question):
+    raw = read(name, ada, question).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+    assert take(raw).answer.body == SAID[name]
+
+
 @pytest.mark.parametrize("name", NOT_TAKEN)
 def test_what_a_machine_wrote_and_what_says_nothing_becomes_none(name, ada, question):
     assert take(read(name, ada, question)).outcome == NOT_TAKEN[name]
