@@ -31,7 +31,7 @@ class PersonAdmin(UserAdmin):
     list_filter = ["groups", "is_active", "is_guest"]
     fieldsets = [
         *(UserAdmin.fieldsets or []),
-        ("Portal", {"fields": ["display_name", "wants_mail"]}),
+        ("Portal", {"fields": ["display_name", "mail_pace"]}),
     ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -94,9 +94,16 @@ class AuditAdmin(ReadOnly):
 
 @admin.register(models.Notification)
 class NotificationAdmin(ReadOnly):
-    list_display = ["kind", "recipient", "status", "due_at", "sent_at"]
+    list_display = ["kind", "recipient", "status", "due_at", "sent_at", "attempts"]
     list_filter = ["status", "kind"]
     list_select_related = ["recipient"]
+
+
+@admin.register(models.InboundMail)
+class InboundMailAdmin(ReadOnly):
+    list_display = ["received_at", "outcome", "answer"]
+    list_filter = ["outcome"]
+    list_select_related = ["answer"]
 
 
 @admin.register(models.OutboxEntry)

@@ -45,6 +45,7 @@ MERGE_RULES: dict[str, str] = {
     "support.GuestRequest.question": "stays",
     "support.Vote.question": "union",
     "support.Subscription.question": "union",
+    "support.MailStop.question": "union",
 }
 
 

@@ -211,6 +211,10 @@ EMAIL_HOST_PASSWORD = str(_mail.get("password", ""))
 EMAIL_USE_TLS = bool(_mail)
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
+MAIL_DIGEST_HOUR = int(_number("MAIL_DIGEST_HOUR", 7))  # when daily mails leave, in TIME_ZONE
+# Where replies arrive: the part after the "@" of reply+…@…; empty: none are taken.
+INBOUND_DOMAIN = _text("INBOUND_DOMAIN").lower()
+INBOUND_URL = _text("INBOUND_URL")  # imaps://user:password@host/folder, where they are fetched
 
 # --- API --------------------------------------------------------------------------------------
 

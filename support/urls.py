@@ -16,6 +16,7 @@ urlpatterns = [
     path("confirm/<str:token>/", guest_views.confirm, name="confirm"),
     path("questions/<int:pk>/accept/<int:answer_pk>/", views.accept, name="accept"),
     path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
+    path("mail/unsubscribe/<slug:token>/", views.unsubscribe, name="unsubscribe"),
     path("mine/", views.mine, name="mine"),
     path("guides/", guide_views.list_guides, name="guides"),
     path("guides/<slug:audience>/<slug:slug>/", guide_views.guide, name="guide"),

@@ -11,13 +11,14 @@ from django.urls import get_resolver, reverse
 
 from dedup import review
 from dedup.models import Flag, Review, SavedView
-from support import guests, merging
+from support import guests, mailing, merging
 from support.models import (
     Acceptance,
     Answer,
     AnswerVote,
     AuditEntry,
     GuestRequest,
+    MailStop,
     Merge,
     OutboxEntry,
     Question,
@@ -32,7 +33,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, SavedView, GuestRequest,
+    AuditEntry, GuestRequest, MailStop, SavedView,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -122,6 +123,14 @@ EXPECTED = {
         "POST": each(["written", "missing"], NEVER),
     },
     "mine": {"GET": {"": "login 200 200 200 200"}, "POST": {"": POST_ONLY}},
+    # the token decides, not who is signed in; `forged` is one with another's signature
+    "unsubscribe": {
+        method: {
+            **each(["public", "mine", "merged"], "200 200 200 200 200"),
+            **each(["forged", "missing"], "404 404 404 404 404"),
+        }
+        for method in ("GET", "POST")
+    },
     "livez": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "readyz": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     # pages of agents and admins
@@ -344,6 +353,8 @@ def address(world, route, row):
     pk = found.pk if found else MISSING
     if route == "confirm":
         return reverse(route, args=[guests.token(found or GuestRequest(pk=MISSING))])
+    if route == "unsubscribe":
+        return reverse(route, args=[stop_token(world, row)])
     if route == "answer_vote":
         return reverse(route, args=[world.answers[row].pk if found else MISSING])
     if route == "accept":
@@ -352,6 +363,18 @@ def address(world, route, row):
         pair = (found.newer_id, found.older_id) if found else (MISSING, MISSING + 1)
         return reverse(route, args=pair)
     return reverse(route, args=[pk])
+
+
+def stop_token(world, row):
+    """The token of the customer's mail about a row."""
+    customer, other = world.people["customer"].pk, world.people["other"].pk
+    if row == "missing":
+        return mailing.token(mailing.STOP, MISSING, MISSING)
+    if row == "forged":
+        given = mailing.token(mailing.STOP, customer, world.rows["public"].pk)
+        wanted = mailing.token(mailing.STOP, other, world.rows["public"].pk)
+        return wanted.rpartition("-")[0] + "-" + given.rpartition("-")[2]
+    return mailing.token(mailing.STOP, customer, world.rows[row].pk)
 
 
 def body(world, route, row):
@@ -368,6 +391,7 @@ def body(world, route, row):
         "ask": {**api_text, "product": product.pk, "audience": "public", "seen_similar": "yes",
                 "email": "guest@example.com"},
         "guest_follow": {"email": "guest@example.com"},
+        "unsubscribe": {"List-Unsubscribe": "One-Click"},
         "similar": {"title": "How do I dim it?"},
         "edit_question": {**api_text, "audience": audience, "seen": "1"},
         "answer": {"body": "Turn it."},

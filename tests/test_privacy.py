@@ -16,12 +16,13 @@ from django.contrib.sessions.models import Session
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from dedup import desk, pipeline, reranking, suggesting
 from dedup.models import Draft, Embedding, Flag
 from dedup.texts import text_of
-from support import answering, asking, guests, merging, notifications, outbox
+from support import answering, asking, guests, mailing, merging, notifications, outbox
 from support.models import (
     Answer,
     AuditEntry,
@@ -32,6 +33,7 @@ from support.models import (
     OutboxEntry,
     Question,
     Subscription,
+    User,
 )
 from tests.factories import AnswerFactory, FlagFactory, ProductFactory, QuestionFactory, UserFactory
 from tests.test_access import EXPECTED, MISSING
@@ -330,9 +332,49 @@ class TestGuests:
 
 
 class TestMail:
-    def sent(self):
-        notifications.send_due(now=timezone.now() + timedelta(minutes=1))
-        return {tuple(message.to): f"{message.subject}\n{message.body}" for message in mail.outbox}
+    def sent(self, later=timedelta(minutes=1)):
+        """All that each person got, heads and every part of it, as text."""
+        notifications.send_due(now=timezone.now() + later)
+        texts = {}
+        for message in mail.outbox:
+            html = "".join(text for text, _ in message.alternatives)
+            whole = f"{message.subject}\n{message.extra_headers}\n{message.body}\n{html}"
+            texts[tuple(message.to)] = texts.get(tuple(message.to), "") + whole
+        return texts
+
+    @pytest.mark.parametrize("pace", ["at_once", "daily"])
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_nobody_else_reads_a_word_whatever_is_merged_and_undone(
+        self, hidden, agent, admin, owner, customer, pace, when
+    ):
+        """Every thing that is told happens to private questions that a stranger still follows."""
+        User.objects.filter(pk__in=[owner.pk, customer.pk]).update(mail_pace=pace)
+        other = Question.objects.get(title__contains=OTHER)
+        public = QuestionFactory(title="A public one", asked_by=customer)
+        for question in (hidden, other, public):
+            for person in (owner, customer):
+                Subscription.objects.get_or_create(question=question, subscriber=person)
+        if when == "after":
+            edge = merging.merge(duplicate=other, canonical=hidden, by=admin)
+        for question in (hidden, other, public):
+            answering.post_answer(question=question, body=f"{ANSWER} private", by=agent)
+        Answer.objects.filter(question=public).update(body="An open answer")
+        answer = AnswerFactory(question=hidden, body=ANSWER, written_by=customer)
+        answering.accept_answer(question=hidden, answer=answer, by=owner)
+        if when == "before":
+            edge = merging.merge(duplicate=other, canonical=hidden, by=admin)
+        merging.unmerge(merge=edge, by=admin)
+        merging.restore(merge=edge, by=admin)
+
+        sent = self.sent(timedelta(days=2))
+
+        assert set(sent) - {(agent.email,)} == {(owner.email,), (customer.email,)}
+        assert "An open answer" in sent[(customer.email,)]
+        assert found_in(sent[(customer.email,)]) == []
+        for question in (hidden, other):
+            assert f"/questions/{question.pk}/" not in sent[(customer.email,)]
+            assert f"question-{question.pk}@" not in sent[(customer.email,)]
+        assert set(found_in(sent[(owner.email,)])) >= {TITLE, ANSWER, OTHER}
 
     def test_only_its_asker_hears_of_an_answer(self, hidden, agent, owner, customer):
         for person in (owner, customer):
@@ -342,6 +384,13 @@ class TestMail:
 
         assert set(self.sent()) == {(owner.email,)}
         assert set(found_in(self.sent()[(owner.email,)])) == {TITLE, ANSWER}
+
+    def test_a_page_that_ends_mail_names_nothing_private(self, hidden, owner, customer):
+        for person in (owner, customer):
+            path = reverse("unsubscribe", args=[mailing.token(mailing.STOP, person.pk, hidden.pk)])
+            for answer in (as_(None).get(path), as_(None).post(path), as_(customer).get(path)):
+                assert answer.status_code == 200
+                assert found_in(answer.content.decode()) == []
 
     def test_only_its_asker_hears_of_a_merge(self, hidden, admin, owner, customer):
         other = Question.objects.get(title__contains=OTHER)
@@ -478,9 +527,12 @@ class TestBehindTheScenes:
         travel(scorer, owner, agent, admin)
 
         kept = {key: dump(broker, key) for key in broker.scan_iter()}
-        messages = [text for key, text in kept.items() if key in {b"checks", b"interactive"}]
+        messages = [
+            text for key, text in kept.items() if key in {b"checks", b"interactive", b"mail"}
+        ]
         assert "dedup.tasks.check_waiting" in " ".join(messages)
         assert "dedup.tasks.suggest" in " ".join(messages)
+        assert "support.tasks.send_notifications" in " ".join(messages)
         assert found_in(" ".join(f"{key!r} {text}" for key, text in kept.items())) == []
         broker.flushdb()
 

@@ -2,6 +2,7 @@
 
 from support.models.audit import AuditEntry
 from support.models.guest import GuestRequest
+from support.models.mail import InboundMail, MailStop
 from support.models.merge import Merge
 from support.models.notification import Notification
 from support.models.outbox import OutboxEntry
@@ -19,6 +20,8 @@ __all__ = [
     "AuditEntry",
     "GuestRequest",
     "IdempotencyRecord",
+    "InboundMail",
+    "MailStop",
     "Merge",
     "MergeGrant",
     "Notification",

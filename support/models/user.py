@@ -2,14 +2,25 @@ from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models.functions import Lower
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 
 class User(AbstractUser):
     """A person. What they may do comes from their group: customer, agent or admin."""
 
+    class MailPace(models.TextChoices):
+        AT_ONCE = "at_once", _("A mail for each piece of news, at once")
+        DAILY = "daily", _("One mail a day with all that is new")
+        NONE = "none", _("No mail")
+
     display_name = models.CharField(max_length=100, blank=True)
-    wants_mail = models.BooleanField(default=True)
+    mail_pace = models.CharField(
+        max_length=7,
+        choices=MailPace.choices,
+        default=MailPace.AT_ONCE,
+        db_default=MailPace.AT_ONCE,
+    )
     is_guest = models.BooleanField(default=False, db_default=False)  # has no password, only mail
 
     class Meta(AbstractUser.Meta):
@@ -25,12 +36,17 @@ class User(AbstractUser):
         ]
 
     def __str__(self) -> str:
-        return self.display_name or (_("Guest") if self.is_guest else self.username)
+        return self.display_name or (gettext("Guest") if self.is_guest else self.username)
 
     def set_password(self, raw_password: str | None) -> None:
         """Who sets a password is no guest any more, wherever they set it."""
         super().set_password(raw_password)
         self.is_guest = self.is_guest and raw_password is None
+
+    @property
+    def wants_mail(self) -> bool:
+        """Whether this person is still here and wants to hear of anything by mail."""
+        return self.is_active and bool(self.email) and self.mail_pace != self.MailPace.NONE
 
     @property
     def is_agent(self) -> bool:

@@ -6,12 +6,13 @@ from random import Random
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
 from django.utils import timezone
 
 from dedup import blind, desk, review
 from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
-from support import guests, merging, outbox
+from support import guests, mailing, merging, outbox
 from support.models import GuestRequest, OutboxEntry
 from tests.factories import (
     AnswerFactory,
@@ -40,6 +41,11 @@ UNFIT = """() => {
 }"""
 
 axe = Axe()
+
+
+def stop_path(person, question):
+    """The page by which mail about a question ends."""
+    return reverse("unsubscribe", args=[mailing.token(mailing.STOP, person.pk, question.pk)])
 
 
 def judge_many_blindly(person, by):
@@ -97,7 +103,7 @@ def lived_in(customer, agent, admin):
                "/accounts/login/code/", "/accounts/password/reset/", older.get_absolute_url(),
                "/ask/", "/confirm/", *links_for_guests(older), "/nowhere/", "/guides/",
                "/guides/?q=merge", "/guides/?q=xylophone", "/guides/customers/asking/",
-               "/guides/operators/settings/"],
+               "/guides/operators/settings/", stop_path(customer, newer)],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",

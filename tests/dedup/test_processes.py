@@ -15,10 +15,10 @@ from dedup import releases, suggesting, tasks
 from dedup.management import diagnosis
 from dedup.management.demo import text
 from dedup.models import Draft, Flag, Score
-from support import asking, local, outbox
-from support.models import OutboxEntry, Question
+from support import answering, asking, local, outbox
+from support.models import Notification, OutboxEntry, Question
 from tests import services
-from tests.factories import ProductFactory, UserFactory
+from tests.factories import ProductFactory, SubscriptionFactory, UserFactory
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -52,7 +52,8 @@ class Workers:
         return self.folder / "workers.log"
 
     def start(self, queue="checks"):
-        words = ["celery", "-A", "support", "worker", "-Q", queue, "-c", "1"]
+        app = diagnosis.MAIL_APP if queue == "mail" else "support"
+        words = ["celery", "-A", app, "worker", "-Q", queue, "-c", "1"]
         name = f"{queue}-{len(self.running)}@%h"
         argv = [sys.executable, "-m", *words, "-n", name, "-l", "INFO"]
         self.running.append(local.spawn(argv, log=self.log, env=self.environ))
@@ -287,7 +288,11 @@ def test_the_doctor_sees_which_workers_answer(valkey, workers):
 
     states = {found.name: found.state for found in diagnosis._workers()}
 
-    assert states == {"workers: checks": "good", "workers: interactive": "broken"}
+    assert states == {
+        "workers: checks": "good",
+        "workers: interactive": "broken",
+        "workers: mail": "broken",
+    }
 
 
 def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, settings):
@@ -305,3 +310,20 @@ def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, 
     found = eventually(look, what="the worker answers")
     assert found.questions[0] == known
     assert not Draft.objects.exists()
+
+
+def test_a_worker_for_mail_sends_at_once_and_never_loads_the_networks(valkey, workers):
+    workers.environ["EMAIL_URL"] = "console"
+    worker = workers.start("mail")
+    eventually(lambda: workers.says("ready."), what="a worker")
+
+    question = SubscriptionFactory().question
+    answering.post_answer(question=question, body="Turn it.", by=UserFactory())
+
+    eventually(
+        lambda: Notification.objects.filter(status="sent").exists(), what="a mail", patience=9
+    )
+    assert workers.says("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    for pid in [worker.pid, *children_of(worker.pid)]:
+        assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+    assert "workers: mail" in {f.name for f in diagnosis._workers() if f.state == diagnosis.GOOD}
