@@ -44,11 +44,6 @@ class User(AbstractUser):
         self.is_guest = self.is_guest and raw_password is None
 
     @property
-    def wants_mail(self) -> bool:
-        """Whether this person is still here and wants to hear of anything by mail."""
-        return self.is_active and bool(self.email) and self.mail_pace != self.MailPace.NONE
-
-    @property
     def is_agent(self) -> bool:
         """Whether this person works here: sees private questions and the review queue."""
         return self.has_perm("support.view_private_question")
