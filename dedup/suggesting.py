@@ -1,9 +1,10 @@
 """Similar questions for a draft or a search. The web's side: asks the worker within a budget, and
 falls back to words alone. Never imports the networks."""
 
+import enum
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
@@ -23,13 +24,41 @@ DRAFT_SECONDS = 60
 EXPIRE_SECONDS = 5  # a worker that comes later than this asks for nobody
 
 
+class Ranking(enum.StrEnum):
+    """What decided the order: the cross-encoder's scores, vectors and words, or words alone."""
+
+    SCORES = "scores"
+    MEANING = "meaning"
+    WORDS = "words"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A live question that resembles a text.
+
+    `found_as` is the merged duplicate, readable too, whose own words were found; None where it was
+    the question itself.
+    """
+
+    question: Question
+    found_as: Question | None = None
+
+
 @dataclass(frozen=True)
 class Suggestions:
-    """Live questions that resemble a text, likeliest first; `by_meaning` says whether the networks
-    were asked or, as they did not answer in time, words alone."""
+    """What resembles a text, likeliest first, and what that order was made by."""
 
-    questions: list[Question]
-    by_meaning: bool
+    found: list[Suggestion] = field(default_factory=list)
+    ranked_by: Ranking = Ranking.WORDS
+
+    @property
+    def questions(self) -> list[Question]:
+        return [one.question for one in self.found]
+
+    @property
+    def by_meaning(self) -> bool:
+        """Whether the networks were asked, or words alone."""
+        return self.ranked_by is not Ranking.WORDS
 
 
 def readable_by(reader: User | AnonymousUser | None, product_id: int | None) -> QuestionQuerySet:
@@ -45,16 +74,17 @@ def similar(
     reader: User | AnonymousUser,
     product_id: int | None = None,
     limit: int = 5,
+    only_likely: bool = True,
 ) -> Suggestions:
     """Return questions like this text that `reader` may see. Saves nothing beyond the moment."""
     text = model_input(title, body)
     ids = _ask_worker(text, reader, product_id, limit)
-    by_meaning = ids is not None
+    ranked_by = Ranking.WORDS if ids is None else Ranking.SCORES
     if ids is None:
         readable = readable_by(reader, product_id)
         words = shortlist.draw(readable, text=text, limit=limit)
         ids = [candidate.question_id for candidate in words]
-    return Suggestions(_as_canonical(ids, reader)[:limit], by_meaning)
+    return Suggestions(_as_canonical(ids, reader)[:limit], ranked_by)
 
 
 def _ask_worker(
@@ -83,11 +113,12 @@ def _await(draft: Draft, deadline: float) -> list[int] | None:
     return None
 
 
-def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Question]:
+def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Suggestion]:
     """The live questions that stand for these, each once, in the same order."""
-    roots = Question.objects.visible_to(reader).filter(pk__in=ids).select_related("canonical")
-    standing = {question.pk: question.canonical or question for question in roots}
-    unique = {standing[pk].pk: None for pk in ids if pk in standing}
-    answered = Question.objects.visible_to(reader).with_answered().select_related("product")
-    by_id = answered.in_bulk(list(unique))
-    return [by_id[pk] for pk in unique if pk in by_id]
+    readable = Question.objects.visible_to(reader)
+    rows = readable.filter(pk__in=ids).select_related("canonical").in_bulk()
+    found: dict[int, Question | None] = {}
+    for row in (rows[pk] for pk in ids if pk in rows):
+        found.setdefault(row.root_id, row if row.canonical_id else None)
+    roots = readable.with_answered().select_related("product").in_bulk(list(found))
+    return [Suggestion(roots[pk], found[pk]) for pk in found if pk in roots]
