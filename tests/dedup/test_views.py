@@ -3,9 +3,9 @@
 import pytest
 from django.urls import reverse
 
-from dedup import desk, queue, review, suggesting
+from dedup import desk, queue, review
 from dedup.models import Flag, Review
-from support import merging
+from support import merging, outbox
 from support.models import Merge, Question
 from tests.factories import (
     AnswerFactory,
@@ -23,7 +23,7 @@ TYPED = {"title": "Where is the switch of it?", "body": "It is dark.", "audience
 @pytest.fixture(autouse=True)
 def by_words(monkeypatch):
     """No worker answers."""
-    monkeypatch.setattr(suggesting, "_ask_worker", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr(outbox, "send", lambda *_args, **_kwargs: False)
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_a_search_finds_marks_and_can_be_held_to_a_product_and_a_state(client):
     fan = QuestionFactory(title="Is there a switch?", product=ProductFactory(slug="fan"))
 
     def found(**query):
-        return client.get("/", {"q": "switch", **query}).context["found"]
+        hits = client.get("/", {"q": "switch", **query}).context["results"].hits
+        return [hit.question for hit in hits]
 
     assert set(found()) == {lamp, fan}
     assert found(product="fan") == [fan]
@@ -96,7 +97,7 @@ def test_a_question_like_no_other_is_stored_at_once(client, customer):
     [
         ("switch", "While you write"),
         ("Where is the switch?", "1 similar question found."),
-        ("Nothing of the kind", "0 similar questions found."),
+        ("Nothing of the kind", "No question with the same words found."),
     ],
 )
 def test_while_somebody_writes_it_is_said_how_many_resemble_it(client, customer, title, words):
