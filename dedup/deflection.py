@@ -137,7 +137,7 @@ def by_product(*, days: int, now: datetime) -> Sequence[tuple[Product | None, Fi
     rows = _since(days, now).values("product").annotate(**ENDS)
     products = Product.objects.in_bulk([row["product"] for row in rows if row["product"]])
     found = [(products.get(row.pop("product")), Figures(**row)) for row in rows]
-    return sorted(found, key=lambda row: (-row[1].shown, str(row[0])))
+    return sorted(found, key=lambda row: (-row[1].shown, row[0] is None, str(row[0])))
 
 
 def _since(days: int, now: datetime) -> QuerySet[Deflection]:

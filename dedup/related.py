@@ -20,9 +20,9 @@ def related(question: Question, reader: User | AnonymousUser, *, limit: int = 5)
     if own is None:
         return []
     readable = Question.objects.visible_to(reader).live()
-    vector = np.asarray(own.vector.to_list(), dtype=np.float32)
+    vector = np.asarray(own.vector, dtype=np.float32)
     near = shortlist.by_vector(readable, vector, own.fingerprint, limit + 1)  # itself is one
-    distance = CosineDistance("embedding__vector", own.vector)
+    distance = CosineDistance("embedding__vector", vector)
     rows = Question.objects.visible_to(reader).with_answered().select_related("product")
     found = rows.annotate(distance=distance).filter(distance__lte=1 - NEAR).in_bulk(near)
     return [found[pk] for pk in near if pk in found and pk != question.root_id][:limit]
