@@ -277,7 +277,7 @@ class TestSuggestions:
             assert TITLE in as_(reader).get(public.get_absolute_url()).content.decode()
 
     def test_no_snippet_has_the_answer_of_a_private_question(self, hidden, customer, agent):
-        public = QuestionFactory(title=f"{SEARCH} wanted")
+        public = QuestionFactory(title=f"{SEARCH} wanted", body="")
         AnswerFactory(question=public, body="In the music shop.")
 
         assert "music shop" in as_(customer).get(f"/?q={SEARCH}").content.decode()
