@@ -226,7 +226,7 @@ def test_from_one_s_own_questions_a_way_leads_to_saying_that_it_differs(
     client, pair, merged, customer
 ):
     shown = html(client, reverse("mine"), customer)
-    address = f"/questions/{pair[1].pk}/?duplicate={pair[0].pk}#different"
+    address = f"/questions/{pair[1].pk}/?duplicate={pair[0].pk}#dispute-reason"
 
     assert f'href="{address}"' in shown
     assert '<details id="different">' in html(client, address)
