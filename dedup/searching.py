@@ -30,6 +30,8 @@ STATES = ("answered", "open")
 KEPT_SECONDS = 600  # further pages are of what the first one found
 MARKED_WORDS = 20  # of a query; each costs Postgres a look at each text
 
+PIECE, BEFORE = 240, 60  # characters of a text that are shown, and of those before a found word
+
 # Characters that no text has a meaning for; an angle bracket is hidden from Postgres, which would
 # leave out what it takes for a tag.
 START, STOP, BRACKET = "\ue000", "\ue001", "\ue002"
@@ -153,7 +155,7 @@ def _hits(found: list[Suggestion], query: str, reader: User | AnonymousUser) -> 
     questions = [one.question for one in found]
     ids = [one.pk for pair in found for one in (pair.question, pair.found_as) if one]
     marked = Question.objects.visible_to(reader).annotate(
-        marked_title=_marked("title", words, highlight_all=True), marked_body=_marked("body", words)
+        marked_title=_marked("title", words), marked_body=_marked("body", words)
     )
     texts = {
         pk: (title, body)
@@ -174,7 +176,7 @@ def _hit(found: Suggestion, texts: Mapping[int, tuple[str, str]], answer: str) -
         found_as=with_marks(escape(_unhidden(texts[found.found_as.pk][0])))
         if found.found_as and found.found_as.pk in texts
         else None,
-        snippet=with_marks(plain(_unhidden(answer if is_from_answer else body))),
+        snippet=with_marks(_piece(answer if is_from_answer else body)),
         is_from_answer=is_from_answer,
     )
 
@@ -182,13 +184,11 @@ def _hit(found: Suggestion, texts: Mapping[int, tuple[str, str]], answer: str) -
 def _answers(
     questions: Iterable[Question], words: SearchQuery, reader: User | AnonymousUser
 ) -> dict[int, str]:
-    """A marked piece of the answer that stands first, by the id of its question."""
-    first = {
-        pk: given[0].pk for pk, given in thread.answers(list(questions), reader).items() if given
-    }
+    """The answer that stands first, marked, by the id of its question."""
+    first = {pk: given[0].pk for pk, given in thread.answers(list(questions), reader).items()}
     rows = Answer.objects.filter(pk__in=first.values()).annotate(marked=_marked("body", words))
-    pieces = dict(rows.values_list("pk", "marked"))
-    return {pk: pieces.get(answer, "") for pk, answer in first.items()}
+    texts = dict(rows.values_list("pk", "marked"))
+    return {pk: texts.get(answer, "") for pk, answer in first.items()}
 
 
 def _any_of(query: str) -> SearchQuery:
@@ -198,12 +198,27 @@ def _any_of(query: str) -> SearchQuery:
     return reduce(or_, parts)
 
 
-def _marked(field: str, words: SearchQuery, *, highlight_all: bool = False) -> SearchHeadline:
-    size = {"highlight_all": True} if highlight_all else {"max_words": 34, "min_words": 20}
+def _marked(field: str, words: SearchQuery) -> SearchHeadline:
+    """A whole text: Postgres cuts pieces out of it that begin and end anywhere."""
+    hidden = Replace(F(field), Value("<"), Value(BRACKET))
     return SearchHeadline(
-        Replace(F(field), Value("<"), Value(BRACKET)), words, config="english",
-        start_sel=START, stop_sel=STOP, **size,
-    )  # fmt: skip
+        hidden, words, config="english", start_sel=START, stop_sel=STOP, highlight_all=True
+    )
+
+
+def _piece(marked: str) -> str:
+    """Of a marked Markdown text what stands around its first found word, as escaped plain text,
+    with dots where it goes on."""
+    text = plain(_unhidden(marked))
+    found = max(text.find(START), 0)
+    begin, end = 0, len(text)
+    if found > BEFORE:
+        space = text.rfind(" ", max(found - 2 * BEFORE, 0), found - BEFORE)
+        begin = space + 1 if space >= 0 else found - BEFORE
+    if end > begin + PIECE:
+        space = text.rfind(" ", begin + PIECE // 2, begin + PIECE)
+        end = space if space >= 0 else begin + PIECE
+    return f"{'… ' if begin else ''}{text[begin:end]}{' …' if end < len(text) else ''}"
 
 
 def _unhidden(text: str) -> str:

@@ -34,7 +34,7 @@ def home(request: HtmxRequest) -> HttpResponse:
         "query": query,
         "product": product,
         "state": state,
-        "language": language,
+        "wanted_language": language,  # `language` is the page's own
         "products": Product.objects.order_by("name"),
         "languages": searching.languages(),
     }

@@ -99,8 +99,9 @@ def lived_in(customer, agent, admin):
     deflect_many(older, customer)
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
     return {
-        None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered", "/accounts/login/", "/accounts/signup/",
-               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/"],
+        None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered",
+               "/accounts/login/", "/accounts/signup/", "/accounts/password/reset/",
+               older.get_absolute_url(), "/nowhere/"],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",

@@ -52,6 +52,40 @@ def test_found_words_are_marked_in_the_title_and_in_the_body_in_any_of_their_for
     assert not hit.is_from_answer
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("", "", "A <mark>switch</mark> it is."),
+        ("**word** " * 60, " [word](http://a.example)" * 60, "word A <mark>switch</mark> it"),
+        ("言葉" * 200 + " ", "言葉" * 200, "<mark>switch</mark>"),
+        ("word " * 60, "", "… word"),
+        ("", " word" * 60, "word …"),
+    ],
+)
+def test_a_piece_of_a_text_says_where_the_text_goes_on(before, after, shown):
+    QuestionFactory(title="It is dark", body=f"{before}A switch it is.{after}")
+
+    (hit,) = search().hits
+
+    assert shown in hit.snippet
+    assert hit.snippet.startswith("…") == bool(before)
+    assert hit.snippet.endswith("…") == bool(after)
+    assert len(hit.snippet) < 300
+    assert "*" not in hit.snippet
+    assert "http" not in hit.snippet
+
+
+@pytest.mark.parametrize("language", ["en", "fr", ""])
+def test_the_filters_show_what_is_chosen(client, language):
+    for code in ("en", "fr"):
+        QuestionFactory(language=code)
+    shown = client.get("/", {"language": language}).content.decode()
+
+    for code, name in (("en", "English"), ("fr", "French")):
+        chosen = " selected" if code == language else " "
+        assert f'<option value="{code}"{chosen}>{name}</option>' in shown
+
+
 @pytest.mark.parametrize("title", ["<script>alert(1)</script> switch", "switch <b>&amp;</b>"])
 def test_a_title_with_tags_is_shown_as_it_is_and_does_nothing(title, client):
     QuestionFactory(title=title, body=f"{title} <img src=x onerror=alert(1)>")
