@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Greatest
@@ -25,17 +26,15 @@ def note_shown(
 
     `asking` is the id that was returned for the text before, if there was one.
     """
-    if asking:
-        known = Deflection.objects.filter(pk=asking)
-        changes = {"shown": Greatest("shown", count)} | ({"product": product} if product else {})
-        if known.update(**changes):
-            return asking
+    changes = {"shown": Greatest("shown", count)} | ({"product": product} if product else {})
+    if asking and _of(asking).update(**changes):
+        return asking
     return Deflection.objects.create(shown=count, product=product, asker=by, begun_at=now).pk
 
 
 def note_opened(*, asking: uuid.UUID | None, now: datetime) -> None:
     """Note that one of them was opened; the first time counts."""
-    Deflection.objects.filter(pk=asking, opened_at=None).update(opened_at=now)
+    _of(asking).filter(opened_at=None).update(opened_at=now)
 
 
 def note_solved(
@@ -45,11 +44,9 @@ def note_solved(
 
     One that is not known any more is begun anew: somebody was shown a suggestion, after all.
     """
-    if not Deflection.objects.filter(pk=asking).exists():
+    if asking is None or not _of(asking).exists():
         asking = note_shown(asking=None, count=1, product=question.product, by=by, now=now)
-    solved = Deflection.objects.filter(pk=asking)
-    solved.update(solved_at=now, solved_question=question, product=question.product)
-    assert asking is not None
+    _of(asking).update(solved_at=now, solved_question=question, product=question.product)
     return asking
 
 
@@ -66,11 +63,15 @@ def note_asked(
     `solved` are times of asking that ended with "this solved it", known from the same session;
     a person's own are known anyway. Those of the last day count as asked in spite of it.
     """
-    mine = Q(pk__in=solved) | (Q(asker=by) if by else Q(pk=None))
+    mine = Q(pk__in=solved) | Q(asker=by) if by else Q(pk__in=solved)
     lately = Q(solved_at__gt=now - ANYWAY, solved_at__lte=now)
-    ended = Deflection.objects.filter(Q(pk=asking) | (mine & lately), asked_at=None)
+    _of(asking).update(product=question.product, asked_at=now, asked_question=question)
+    ended = Deflection.objects.filter(mine & lately, asked_at=None)
     ended.update(asked_at=now, asked_question=question)
-    Deflection.objects.filter(pk=asking).update(product=question.product)
+
+
+def _of(asking: uuid.UUID | None) -> QuerySet[Deflection]:
+    return Deflection.objects.filter(pk=asking) if asking else Deflection.objects.none()
 
 
 def forget_old(*, now: datetime) -> int:
@@ -134,9 +135,12 @@ def figures(*, days: int, now: datetime, product: Product | None = None) -> Figu
 
 def by_product(*, days: int, now: datetime) -> Sequence[tuple[Product | None, Figures]]:
     """The same for each product of which something was shown, most first; None: not chosen yet."""
-    rows = _since(days, now).values("product").annotate(**ENDS)
+    rows: list[dict[str, Any]] = list(_since(days, now).values("product").annotate(**ENDS))
     products = Product.objects.in_bulk([row["product"] for row in rows if row["product"]])
-    found = [(products.get(row.pop("product")), Figures(**row)) for row in rows]
+    found = [
+        (products.get(row["product"]), Figures(**{name: row[name] for name in ENDS}))
+        for row in rows
+    ]
     return sorted(found, key=lambda row: (-row[1].shown, row[0] is None, str(row[0])))
 
 

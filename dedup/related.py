@@ -1,5 +1,7 @@
 """Questions near a question, for who reads it: SQL alone, by the vectors that its check left."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from django.contrib.auth.models import AnonymousUser
 from pgvector.django import CosineDistance
@@ -11,7 +13,9 @@ from support.models import Question, User
 NEAR = 0.45  # cosine; below it, most of the demo's nearest have another subject
 
 
-def related(question: Question, reader: User | AnonymousUser, *, limit: int = 5) -> list[Question]:
+def related(
+    question: Question, reader: User | AnonymousUser, *, limit: int = 5
+) -> Sequence[Question]:
     """Up to `limit` live questions near this one that `reader` may see, nearest first.
 
     None before its first check. What somebody said is not the same may well be near: it is shown.

@@ -25,10 +25,10 @@ class Migration(migrations.Migration):
                 ('opened_at', models.DateTimeField(blank=True, null=True)),
                 ('solved_at', models.DateTimeField(blank=True, null=True)),
                 ('asked_at', models.DateTimeField(blank=True, null=True)),
-                ('asked_question', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='asked_in_spite', to='support.question')),
+                ('asked_question', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='asked_in_spite', to='support.question')),
                 ('asker', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='deflections', to=settings.AUTH_USER_MODEL)),
                 ('product', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='support.product')),
-                ('solved_question', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='deflections', to='support.question')),
+                ('solved_question', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='deflections', to='support.question')),
             ],
             options={
                 'indexes': [models.Index(fields=['begun_at'], name='deflection_by_time'), models.Index(condition=models.Q(('solved_at__isnull', False)), fields=['asker', 'solved_at'], name='deflection_solved_of_asker')],

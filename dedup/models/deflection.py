@@ -23,11 +23,11 @@ class Deflection(models.Model):
     opened_at = models.DateTimeField(null=True, blank=True)
     solved_at = models.DateTimeField(null=True, blank=True)
     solved_question = models.ForeignKey(
-        "support.Question", models.SET_NULL, null=True, blank=True, related_name="deflections"
+        "support.Question", models.PROTECT, null=True, blank=True, related_name="deflections"
     )
     asked_at = models.DateTimeField(null=True, blank=True)
     asked_question = models.ForeignKey(
-        "support.Question", models.SET_NULL, null=True, blank=True, related_name="asked_in_spite"
+        "support.Question", models.PROTECT, null=True, blank=True, related_name="asked_in_spite"
     )
 
     class Meta:

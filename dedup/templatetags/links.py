@@ -1,5 +1,6 @@
 """What detection adds to the portal's pages, which know nothing of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import template
@@ -17,6 +18,6 @@ def linked_with(question: Question) -> list[Question]:
 
 
 @register.simple_tag(takes_context=True)
-def related_to(context: dict[str, Any], question: Question) -> list[Question]:
+def related_to(context: dict[str, Any], question: Question) -> Sequence[Question]:
     """Live questions near this one that the reader may see."""
     return related.related(question, context["user"])
