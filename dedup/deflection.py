@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Greatest
@@ -135,12 +134,9 @@ def figures(*, days: int, now: datetime, product: Product | None = None) -> Figu
 
 def by_product(*, days: int, now: datetime) -> Sequence[tuple[Product | None, Figures]]:
     """The same for each product of which something was shown, most first; None: not chosen yet."""
-    rows: list[dict[str, Any]] = list(_since(days, now).values("product").annotate(**ENDS))
-    products = Product.objects.in_bulk([row["product"] for row in rows if row["product"]])
-    found = [
-        (products.get(row["product"]), Figures(**{name: row[name] for name in ENDS}))
-        for row in rows
-    ]
+    rows = _since(days, now).values("product").annotate(**ENDS).values_list("product", *ENDS)
+    products = Product.objects.in_bulk([pk for pk, *_ in rows if pk])
+    found = [(products.get(pk), Figures(*counts)) for pk, *counts in rows]
     return sorted(found, key=lambda row: (-row[1].shown, row[0] is None, str(row[0])))
 
 
