@@ -147,7 +147,7 @@ def test_what_one_asked_says_what_became_of_it(client, pair, merged, customer):
     AnswerFactory(question=QuestionFactory(asked_by=customer))
     shown = html(client, reverse("mine"), customer)
 
-    assert shown.count("Together with another question") == 1
+    assert shown.count("Together with another") == 1
     assert "Answered" in shown
 
 
