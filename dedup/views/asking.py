@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dedup import deflection, desk, review, searching, suggesting
-from dedup.suggesting import Suggestion, Suggestions
+from dedup.suggesting import Suggestions
 from support import asking, merging, thread
 from support.forms import QuestionForm
 from support.http import HtmxRequest
@@ -101,11 +101,10 @@ def _difference_words() -> str:
 
 def _shown(found: Suggestions | None, reader: User) -> dict[str, Any]:
     """What a template shows: each suggestion with the beginning of the answer that stands first."""
-    questions = found.questions if found else []
+    suggestions = found.found if found else []
+    questions = [one.question for one in suggestions]
     openings = thread.openings(questions, reader) if questions else {}
-    similar: list[tuple[Suggestion, str]] = [
-        (one, openings.get(one.question.pk, "")) for one in (found.found if found else [])
-    ]
+    similar = [(one, openings.get(one.question.pk, "")) for one in suggestions]
     return {"found": found, "similar": similar}
 
 
