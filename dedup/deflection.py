@@ -53,18 +53,19 @@ def note_asked(
     *,
     asking: uuid.UUID | None,
     solved: Collection[uuid.UUID],
-    question: Question,
+    question: Question | None,
     by: User | None,
     now: datetime,
 ) -> None:
-    """Note that the question was asked in spite of what was shown.
+    """Note that the question was asked in spite of what was shown; a guest's is not stored yet.
 
     `solved` are times of asking that ended with "this solved it", known from the same session;
     a person's own are known anyway. Those of the last day count as asked in spite of it.
     """
     mine = Q(pk__in=solved) | Q(asker=by) if by else Q(pk__in=solved)
     lately = Q(solved_at__gt=now - ANYWAY, solved_at__lte=now)
-    _of(asking).update(product=question.product, asked_at=now, asked_question=question)
+    changes = {"product": question.product} if question else {}
+    _of(asking).update(asked_at=now, asked_question=question, **changes)
     ended = Deflection.objects.filter(mine & lately, asked_at=None)
     ended.update(asked_at=now, asked_question=question)
 

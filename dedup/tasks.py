@@ -1,6 +1,7 @@
 """Doors for the worker: they take ids or nothing, and may run twice or beside themselves."""
 
 import logging
+import os
 
 from celery import current_app, shared_task
 from celery.signals import worker_process_init
@@ -13,6 +14,8 @@ from dedup.ml.artifact import ArtifactRefused
 from support import outbox
 
 log = logging.getLogger(__name__)
+
+NICENESS = 10  # about a tenth of a processor that others want too, all of one that nobody does
 
 
 @shared_task(ignore_result=True, soft_time_limit=40, time_limit=HARD_LIMIT_SECONDS)
@@ -41,9 +44,15 @@ def forget_deflections(**_: object) -> None:
 
 @worker_process_init.connect
 def load_networks(**_: object) -> None:
-    """In each new child of a worker: somebody who waits for suggestions does not wait for this."""
-    if not {"checks", "interactive"} & set(current_app.amqp.queues.consume_from):
+    """In each new child of a worker: somebody who waits for suggestions does not wait for this.
+
+    A child that only checks lets those go first that somebody waits for.
+    """
+    queues = {"checks", "interactive"} & set(current_app.amqp.queues.consume_from)
+    if not queues:
         return
+    if queues == {"checks"}:
+        os.nice(NICENESS)
     try:
         scoring.active_scorer()
     except Exception as error:  # without a release, or a database, a later task tries again

@@ -28,7 +28,7 @@ class ReadOnly(admin.ModelAdmin):
 @admin.register(models.User)
 class PersonAdmin(UserAdmin):
     list_display = ["username", "display_name", "email", "is_active"]
-    list_filter = ["groups", "is_active"]
+    list_filter = ["groups", "is_active", "is_guest"]
     fieldsets = [
         *(UserAdmin.fieldsets or []),
         ("Portal", {"fields": ["display_name", "wants_mail"]}),

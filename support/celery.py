@@ -47,6 +47,7 @@ app.conf.update(
         "check-waiting": {"task": "dedup.tasks.check_waiting", "schedule": 10.0},
         "send-notifications": {"task": "support.tasks.send_notifications", "schedule": 10.0},
         "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
+        "send-confirmations": {"task": "support.tasks.send_confirmations", "schedule": 10.0},
         "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
     },
     broker_connection_retry_on_startup=True,

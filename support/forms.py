@@ -1,7 +1,9 @@
+from allauth.account.forms import RequestLoginCodeForm
+from allauth.account.models import EmailAddress
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from support.models import Answer, Product, Question
+from support.models import Answer, Product, Question, User
 from support.models.validators import LARGEST_BODY
 
 
@@ -34,6 +36,40 @@ class QuestionForm(forms.ModelForm):
             "body": text_area(7),
             "audience": forms.RadioSelect,
         }
+
+
+class GuestQuestionForm(QuestionForm):
+    """A question by somebody who is not signed in."""
+
+    email = forms.EmailField(
+        label=_("Your mail address"),
+        help_text=_(
+            "We send a mail there; your question is sent when you open its link. "
+            "The address is shown to nobody."
+        ),
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+        max_length=254,
+    )
+
+
+class GuestFollowForm(forms.Form):
+    """Where somebody who is not signed in wants to hear of answers."""
+
+    email = forms.EmailField(max_length=254)
+
+
+class LoginCodeForm(RequestLoginCodeForm):
+    """Who asks for a code to sign in with. Only a confirmed address gets one: else one could sign
+    up with another's address, wait for its owner to come in by mail, and share their account."""
+
+    def clean_email(self) -> str:
+        self._user: User | None = None
+        email: str = super().clean_email()
+        if self._user and not EmailAddress.objects.filter(
+            user=self._user, email=email, verified=True
+        ):
+            self._user = None
+        return email
 
 
 class EditForm(QuestionForm):

@@ -42,6 +42,7 @@ MERGE_RULES: dict[str, str] = {
     "support.AuditEntry.question": "stays",
     "support.Notification.question": "stays",
     "support.OutboxEntry.question": "stays",
+    "support.GuestRequest.question": "stays",
     "support.Vote.question": "union",
     "support.Subscription.question": "union",
 }

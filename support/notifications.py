@@ -9,11 +9,12 @@ import smtplib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -25,17 +26,25 @@ UNDO_SECONDS = 30  # mail about what can be undone waits so long
 UNKNOWN_AFTER = timedelta(minutes=10)  # a row "being sent" for longer belongs to a crash
 
 
+def _reachable() -> QuerySet[User]:
+    """Who wants mail and has confirmed their address: nobody else is ever written to."""
+    confirmed = EmailAddress.objects.filter(
+        user=OuterRef("pk"), email__iexact=OuterRef("email"), verified=True
+    )
+    return User.objects.filter(Exists(confirmed), is_active=True, wants_mail=True)
+
+
 def told_of_merge(duplicate: Question, canonical: Question, *, by: User) -> list[User]:
     """Who hears of a merge: both askers and the duplicate's followers, but not who did it."""
     closing = Question.objects.of_threads(duplicate.pk)
     return list(
-        User.objects.filter(
+        _reachable()
+        .filter(
             Q(pk__in=closing.values("asked_by"))
             | Q(pk=canonical.asked_by_id)
             | Q(subscriptions__question__in=closing)
         )
         .exclude(pk=by.pk)
-        .filter(is_active=True, wants_mail=True)
         .distinct()
         .order_by("pk")
     )
@@ -72,11 +81,8 @@ def renew_merged(edge: Merge, *, now: datetime) -> None:
 def put_answered(answer: Answer, *, now: datetime) -> None:
     """Note the followers of the thread, each once. Whether they may read it is asked on sending."""
     thread = Question.objects.of_threads(answer.question_id)
-    followers = User.objects.filter(
-        pk__in=Subscription.objects.filter(question__in=thread).values("subscriber"),
-        is_active=True,
-        wants_mail=True,
-    ).exclude(pk=answer.written_by_id)
+    subscribers = Subscription.objects.filter(question__in=thread).values("subscriber")
+    followers = _reachable().filter(pk__in=subscribers).exclude(pk=answer.written_by_id)
     Notification.objects.bulk_create(
         Notification(
             kind=Notification.Kind.ANSWER,
@@ -92,7 +98,8 @@ def put_answered(answer: Answer, *, now: datetime) -> None:
 def put_accepted(acceptance: Acceptance, *, now: datetime) -> None:
     """Note the writer of an accepted answer."""
     writer = acceptance.answer.written_by
-    if writer.is_active and writer.wants_mail and writer.pk != acceptance.question.asked_by_id:
+    is_told = writer.pk != acceptance.question.asked_by_id
+    if is_told and _reachable().filter(pk=writer.pk).exists():
         Notification.objects.get_or_create(
             kind=Notification.Kind.ACCEPTED,
             recipient=writer,
@@ -144,8 +151,8 @@ def _send(notification: Notification, server: BaseEmailBackend) -> bool:
     recipient = notification.recipient
     readable = Question.objects.visible_to(recipient).filter(pk=notification.question_id).exists()
     undone = notification.merge is not None and not notification.merge.is_in_force
-    wants = recipient.is_active and recipient.wants_mail  # may have changed since the row was put
-    if undone or not readable or not wants or not recipient.email:
+    wants = _reachable().filter(pk=recipient.pk).exists()  # may have changed since the row was put
+    if undone or not readable or not wants:
         notification.status = Notification.Status.CANCELLED
     else:
         subject, _, body = _render(notification).partition("\n")

@@ -1,5 +1,6 @@
 """Pages of the portal. Each change is a POST that redirects."""
 
+from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
@@ -14,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from support import answering, asking, merging, thread
 from support.forms import AnswerForm, EditForm
 from support.http import HtmxRequest
-from support.models import Answer, OutboxEntry, Question
+from support.models import Answer, OutboxEntry, Question, User
 from support.models.question import QuestionQuerySet
 
 
@@ -142,10 +143,17 @@ def mine(request: HtmxRequest) -> HttpResponse:
     is_followed = Q(pk__in=follows.values("pk")) | Q(pk__in=follows.values("canonical"))
     followed = readable(request).live().filter(is_followed)
     context = {
+        "unconfirmed": unconfirmed_address(request.user),
         "page": Paginator(asked.order_by("-asked_at", "-pk"), 20).get_page(request.GET.get("page")),
         "followed": followed.with_answered().order_by("-asked_at", "-pk")[:20],
     }
     return render(request, "support/mine.html", context)
+
+
+def unconfirmed_address(person: User) -> str:
+    """The mail address at which somebody will hear of nothing until they confirm it, or nothing."""
+    mine = EmailAddress.objects.filter(user=person, email__iexact=person.email, verified=True)
+    return "" if mine.exists() else person.email
 
 
 @require_GET

@@ -9,8 +9,10 @@ from datetime import timedelta
 
 import pytest
 import redis
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.models import Session
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
@@ -19,10 +21,11 @@ from django.utils import timezone
 from dedup import desk, pipeline, reranking, suggesting
 from dedup.models import Deflection, Draft, Embedding, Flag
 from dedup.texts import text_of
-from support import answering, asking, merging, notifications, outbox
+from support import answering, asking, guests, merging, notifications, outbox
 from support.models import (
     Answer,
     AuditEntry,
+    GuestRequest,
     IdempotencyRecord,
     Merge,
     Notification,
@@ -99,7 +102,8 @@ def about_question(pk, answer_pk, other_pk):
     """All that can be asked about one question, by its id."""
     form = {"body": "x", "title": "x", "on": "1"}
     pages = ["", "edit/", f"?duplicate={pk}"]
-    posts = ["answer", "edit", "vote", "follow", "different", f"accept/{answer_pk}"]
+    posts = ["answer", "edit", "vote", "follow", "follow-by-mail", "different",
+             f"accept/{answer_pk}"]  # fmt: skip
     api = f"/api/v1/questions/{pk}/"
     return [
         *(("get", f"/questions/{pk}/{tail}", {}) for tail in pages),
@@ -164,7 +168,8 @@ class TestPages:
     def test_the_sweep_visits_every_route_of_the_portal(self):
         """A new route with rows has to be added to `everything`, and then here."""
         assert {route for route, methods in EXPECTED.items() if "private" in methods["GET"]} == {
-            "question", "edit_question", "answer", "vote", "follow", "answer_vote", "accept",
+            "question", "edit_question", "answer", "vote", "follow", "guest_follow", "answer_vote",
+            "accept",
             "dispute", "api:question-detail", "api:question-answers",
         }  # fmt: skip
 
@@ -249,7 +254,7 @@ class TestSuggestions:
             reranking.answer(str(draft.pk))
 
             draft.refresh_from_db()
-            assert [pk for pk, _ in draft.found] == [public.pk]
+            assert (draft.near, draft.found) == ([public.pk], [public.pk])
         assert len(judged) == 2  # the others were not even scored
 
     def test_words_alone_find_no_more(self, customer, owner, monkeypatch):
@@ -307,6 +312,61 @@ class TestSuggestions:
                 question=question, vector=scorer.embed([text.input])[0], text_hash=text.hash,
                 fingerprint=scorer.embedding_fingerprint,
             )  # fmt: skip
+
+
+class TestGuests:
+    """A guest's question that waits for its address: of its texts, nothing is anywhere."""
+
+    @pytest.fixture
+    def waiting(self, scorer, hidden):
+        QuestionFactory(title=f"{SEARCH} and its case")
+        given = {"title": f"{SEARCH} {TITLE}", "body": BODY, "audience": "public",
+                 "product": hidden.product_id, "email": "ada@bilbytitle.example"}  # fmt: skip
+        Question.objects.filter(audience="private").update(title="x", body="x")
+        Answer.objects.update(body="x")
+        assert as_(None).post("/ask/", {**given, "seen_similar": "1"}).status_code == 302
+        return GuestRequest.objects.get()
+
+    @pytest.mark.parametrize("role", ["guest", "customer", "agent", "admin"])
+    def test_neither_strangers_nor_agents_read_anything_of_it(self, request, waiting, role):
+        question = Question.objects.filter(audience="private").first()
+        person = None if role == "guest" else request.getfixturevalue(role)
+
+        text = everything(as_(person), question)
+
+        assert found_in(text) == []
+        assert "and its case" in text
+
+    def test_its_page_is_for_who_has_the_link(self, waiting):
+        assert set(found_in(as_(None).get(f"/confirm/{guests.token(waiting)}/").content.decode()))
+        assert as_(None).get(f"/confirm/{waiting.pk}/").status_code == 404
+
+    def test_no_mail_and_no_other_row_has_it(self, waiting):
+        guests.send_due(now=timezone.now())
+        pipeline.check_waiting(limit=16)
+
+        tables = [model for model in apps.get_models() if model is not GuestRequest]
+        rows = [list(model.objects.values()) for model in tables if model is not Session]
+        assert found_in(json.dumps(rows, default=str)) == []
+        assert found_in(mail.outbox[0].subject + mail.outbox[0].body) == []
+
+    def test_no_log_line_has_it_nor_the_link(self, log, capfd, waiting):
+        token = guests.token(waiting)
+        as_(None).get(f"/confirm/{token}/")
+        as_(None).post("/ask/", {"title": TITLE, "body": BODY, "email": "ada@bilbytitle.example"})
+        Client(enforce_csrf_checks=True).post(f"/confirm/{token}/")
+        as_(None).put(f"/confirm/{token}/")
+        as_(None).get(f"/accounts/confirm-email/{token}/")
+        as_(None).get("/accounts/password/reset/key/1-secretsecret/")
+        as_(None).post(f"/confirm/{token}/")
+
+        out = capfd.readouterr()
+        assert "POST /confirm/…/" in log.getvalue()
+        assert "Method Not Allowed (PUT): /confirm/…/" in log.getvalue()
+        assert "Forbidden" in log.getvalue()
+        assert "secretsecret" not in log.getvalue() + out.out + out.err
+        assert found_in(log.getvalue() + out.out + out.err) == []
+        assert token not in log.getvalue() + out.out + out.err
 
 
 class TestMail:

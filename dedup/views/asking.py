@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -13,9 +14,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from dedup import deflection, desk, review, searching, suggesting
 from dedup.suggesting import Suggestions
-from support import asking, merging, thread
-from support.forms import QuestionForm
-from support.http import HtmxRequest
+from support import asking, guests, merging, thread
+from support.forms import GuestQuestionForm, QuestionForm
+from support.http import HtmxRequest, client_of, wait_words
 from support.models import Product, Question, User
 
 SHORTEST_TITLE = 10  # characters, before anything like it is looked for
@@ -49,11 +50,14 @@ def home(request: HtmxRequest) -> HttpResponse:
     return render(request, "dedup/home.html", context)
 
 
-@login_required
 @require_http_methods(["GET", "POST"])
 def ask(request: HtmxRequest) -> HttpResponse:
-    """The form; without JavaScript, similar questions come as a second step before it is stored."""
-    form = QuestionForm(_given(request) if request.method == "POST" else None, initial={
+    """The form; without JavaScript, similar questions come as a second step before it is stored.
+
+    Who is not signed in gives a mail address too, and confirms it before the question is stored.
+    """
+    form_class = QuestionForm if request.user.is_authenticated else GuestQuestionForm
+    form = form_class(_given(request) if request.method == "POST" else None, initial={
         "title": request.GET.get("title", "")[:200], "audience": "public",
         "product": Product.objects.filter(slug=request.GET.get("product", "")).first(),
     })  # fmt: skip
@@ -67,6 +71,8 @@ def ask(request: HtmxRequest) -> HttpResponse:
             )
             _note_shown(request, found, given["product"])
         if not is_edited and (found is None or not found.found):
+            if not request.user.is_authenticated:
+                return _ask_as_guest(request, form)
             question = asking.submit_question(
                 product=given["product"], title=given["title"], body=given["body"],
                 audience=given["audience"], by=request.user,
@@ -85,6 +91,25 @@ def ask(request: HtmxRequest) -> HttpResponse:
     return render(request, "dedup/ask.html", context, status=status)
 
 
+def _ask_as_guest(request: HtmxRequest, form: QuestionForm) -> HttpResponse:
+    given = form.cleaned_data
+    try:
+        waiting = guests.put_question(
+            email=given["email"], product=given["product"], title=given["title"],
+            body=given["body"], audience=given["audience"], client=client_of(request),
+            now=timezone.now(),
+        )  # fmt: skip
+    except guests.TooMany as error:  # what was typed stays
+        form.add_error("email", wait_words(error.seconds))
+        context = {"form": form, "difference_words": _difference_words()}
+        response = render(request, "dedup/ask.html", context, status=429)
+        response["Retry-After"] = str(error.seconds)
+        return response
+    _note_asked(request, None)
+    request.session["confirm_address"] = waiting.email
+    return redirect("confirm_sent")
+
+
 def _given(request: HtmxRequest) -> Any:
     """The form as it was sent; what somebody says is different stands at the end of the details."""
     given = request.POST.copy()
@@ -99,7 +124,7 @@ def _difference_words() -> str:
     return _("What is different: %(difference)s")
 
 
-def _shown(found: Suggestions | None, reader: User) -> dict[str, Any]:
+def _shown(found: Suggestions | None, reader: User | AnonymousUser) -> dict[str, Any]:
     """What a template shows: each suggestion with the beginning of the answer that stands first."""
     suggestions = found.found if found else []
     questions = [one.question for one in suggestions]
@@ -108,7 +133,6 @@ def _shown(found: Suggestions | None, reader: User) -> dict[str, Any]:
     return {"found": found, "similar": similar}
 
 
-@login_required
 @require_POST
 def similar(request: HtmxRequest) -> HttpResponse:
     """Similar questions while somebody writes. A POST: a draft belongs in no log of addresses."""
@@ -125,7 +149,6 @@ def similar(request: HtmxRequest) -> HttpResponse:
     return render(request, "dedup/similar.html", context)
 
 
-@login_required
 @require_POST
 def opened(request: HtmxRequest) -> HttpResponse:
     """A suggestion was opened; which one is nobody's business."""
@@ -133,7 +156,6 @@ def opened(request: HtmxRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-@login_required
 @require_POST
 def solved(request: HtmxRequest) -> HttpResponse:
     """ "This solved it": thanks, and on to the question. The draft stays in the browser."""
@@ -172,7 +194,8 @@ def _note_shown(request: HtmxRequest, found: Suggestions, product: Product | Non
             request.session["asking"] = str(asking_id)
 
 
-def _note_asked(request: HtmxRequest, question: Question) -> None:
+def _note_asked(request: HtmxRequest, question: Question | None) -> None:
+    """The question is none yet where a guest has to confirm the address first."""
     deflection.note_asked(
         asking=_asking(request),
         solved=[uuid.UUID(known) for known in request.session.get("solved", [])],

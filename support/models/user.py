@@ -1,6 +1,8 @@
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils.translation import gettext as _
 
 
 class User(AbstractUser):
@@ -8,16 +10,27 @@ class User(AbstractUser):
 
     display_name = models.CharField(max_length=100, blank=True)
     wants_mail = models.BooleanField(default=True)
+    is_guest = models.BooleanField(default=False, db_default=False)  # has no password, only mail
 
     class Meta(AbstractUser.Meta):
         constraints = [
             models.UniqueConstraint(
                 Lower("email"), condition=~models.Q(email=""), name="user_email_once"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(is_guest=False)
+                | models.Q(password__startswith=UNUSABLE_PASSWORD_PREFIX),
+                name="user_guest_has_no_password",
+            ),
         ]
 
     def __str__(self) -> str:
-        return self.display_name or self.username
+        return self.display_name or (_("Guest") if self.is_guest else self.username)
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Who sets a password is no guest any more, wherever they set it."""
+        super().set_password(raw_password)
+        self.is_guest = self.is_guest and raw_password is None
 
     @property
     def is_agent(self) -> bool:

@@ -11,8 +11,8 @@ from django.utils import timezone
 from dedup import blind, deflection, desk, embedding, review
 from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
-from support import merging, outbox
-from support.models import OutboxEntry, Question
+from support import guests, merging, outbox
+from support.models import GuestRequest, OutboxEntry, Question
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -69,6 +69,15 @@ def deflect_many(question, by):
     deflection.note_asked(asking=asking, solved=[], question=question, by=None, now=now)
 
 
+def links_for_guests(question):
+    """Addresses as in mails to guests: of a question, of a following, of nothing any more."""
+    common = {"email": f"{'a' * 60}@example.org", "product": question.product}
+    asked = GuestRequest.objects.create(kind="question", title=LONG, body="> quoted", **common)
+    follow = GuestRequest.objects.create(kind="follow", question=question, **common)
+    gone = GuestRequest(pk=10**9)
+    return [f"/confirm/{guests.token(waiting)}/" for waiting in (asked, follow, gone)]
+
+
 @pytest.fixture
 def lived_in(customer, agent, admin):
     """A portal with everything that pages know how to show; returns addresses by role."""
@@ -100,8 +109,11 @@ def lived_in(customer, agent, admin):
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered",
-               "/accounts/login/", "/accounts/signup/", "/accounts/password/reset/",
-               older.get_absolute_url(), "/nowhere/"],
+               "/accounts/login/", "/accounts/signup/",
+               "/accounts/login/code/", "/accounts/password/reset/", older.get_absolute_url(),
+               "/ask/", "/confirm/", *links_for_guests(older), "/nowhere/", "/guides/",
+               "/guides/?q=merge", "/guides/?q=xylophone", "/guides/customers/asking/",
+               "/guides/operators/settings/"],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",
@@ -143,7 +155,7 @@ def test_every_page_is_accessible_light_and_dark_wide_and_narrow_in_both_directi
     wrong, looks = [], 0
     for person, addresses in lived_in.items():
         visitor = visit(person, reduced_motion="reduce")
-        visitor.expected |= {403, 404}
+        visitor.expected |= {403, 404, 410}
         for address in addresses:
             visitor.open(address)
             visitor.page.evaluate(UNFOLD)

@@ -199,6 +199,19 @@ class TestPages:
         kept = {field.get_internal_type() for field in Deflection._meta.concrete_fields}
         assert not kept & {"CharField", "TextField", "JSONField"}
 
+    def test_without_an_account_the_session_knows_who_asked_after_all(self, client):
+        known = QuestionFactory(title="Where is the switch?")
+        self.type_(client)
+        client.post(reverse("solved"), {"question": known.pk})
+        given = {"product": known.product_id, "email": "guest@example.com", "seen_similar": "1"}
+        client.post(reverse("ask"), TYPED | given)
+
+        row = Deflection.objects.get()
+        assert row.asker is None
+        assert row.asked_question is None  # not before the address is confirmed
+        assert row.asked_at
+        assert deflection.figures(days=7, now=timezone.now()).anyway == 1
+
     def test_nothing_found_is_no_row(self, client, customer):
         client.force_login(customer)
         self.type_(client)

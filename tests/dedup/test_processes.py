@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.utils import timezone
 
-from dedup import releases, suggesting
+from dedup import releases, suggesting, tasks
 from dedup.management import diagnosis
 from dedup.management.demo import text
 from dedup.models import Draft, Flag, Score
@@ -171,6 +171,18 @@ def test_a_worker_s_child_killed_in_mid_batch_loses_and_doubles_nothing(valkey, 
     eventually(lambda: settled() == 100, what="all checked")
     assert_all_checked_once(100)
     assert worker.poll() is None
+
+
+@pytest.mark.parametrize(("queues", "gives_way"), [("checks", 1), ("checks,interactive", 0)])
+def test_a_worker_that_only_checks_lets_those_go_first_who_are_waited_for(
+    valkey, workers, queues, gives_way
+):
+    worker = workers.start(queues)
+    eventually(lambda: workers.says("release minilm"), what="its networks")
+
+    (child,) = children_of(worker.pid)
+    own = os.getpriority(os.PRIO_PROCESS, worker.pid)
+    assert os.getpriority(os.PRIO_PROCESS, child) == own + gives_way * tasks.NICENESS
 
 
 def test_a_worker_that_is_told_to_stop_at_once_gives_its_batch_back(valkey, workers):

@@ -7,7 +7,7 @@ from django.core.mail.backends import locmem
 from django.utils import timezone
 
 from support import answering, merging, notifications
-from support.models import Notification, Question
+from support.models import Notification, Question, User
 from tests.factories import (
     AnswerFactory,
     QuestionFactory,
@@ -91,6 +91,7 @@ def test_who_merges_who_wants_no_mail_and_who_left_are_not_told(pair, admin):
     SubscriptionFactory(question=newer, subscriber=admin)
     SubscriptionFactory(question=newer, subscriber=UserFactory(wants_mail=False))
     SubscriptionFactory(question=newer, subscriber=UserFactory(is_active=False))
+    SubscriptionFactory(question=newer, subscriber=UserFactory(confirmed=False))
     SubscriptionFactory(question=older)  # follows what stays: nothing changes for them
 
     told = notifications.told_of_merge(newer, older, by=admin)
@@ -106,6 +107,15 @@ def test_askers_and_followers_below_the_duplicate_are_told_too(pair, admin):
     told = notifications.told_of_merge(newer, older, by=admin)
 
     assert {below.subscriber, below.question.asked_by} <= set(told)
+
+
+def test_an_address_that_was_confirmed_and_then_changed_is_written_to_no_more(admin):
+    follower = SubscriptionFactory()
+    answering.post_answer(question=follower.question, body="Turn it.", by=admin)
+    User.objects.filter(pk=follower.subscriber_id).update(email="other@example.com")
+
+    assert notifications.send_due(now=timezone.now()) == 0
+    assert states() == ["cancelled"]
 
 
 def test_answers_from_before_a_merge_are_not_sent_again(pair, admin):
@@ -171,7 +181,9 @@ def test_a_merge_mail_says_how_to_object(pair, admin):
     assert "Mine is different" not in said[pair[1].asked_by.email]
 
 
-@pytest.mark.parametrize("person", [{"wants_mail": False}, {"is_active": False}])
+@pytest.mark.parametrize(
+    "person", [{"wants_mail": False}, {"is_active": False}, {"confirmed": False}]
+)
 def test_a_writer_who_wants_no_mail_or_left_is_not_told_of_an_acceptance(person):
     answer = AnswerFactory(written_by=UserFactory(**person))
     asker = answer.question.asked_by

@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dedup', '0003_the_review_desk'),
+        ('dedup', '0004_drafts_are_answered_twice'),
         ('support', '0008_words_are_indexed_at_once'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
