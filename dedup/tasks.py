@@ -8,7 +8,7 @@ from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import pipeline, releases, reranking, scoring
+from dedup import deflection, pipeline, releases, reranking, scoring
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
@@ -34,6 +34,12 @@ def check_waiting(**_: object) -> None:
 def suggest(draft_id: str, **_: object) -> None:
     """Find similar questions for a draft that somebody is writing."""
     reranking.answer(draft_id)
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
+def forget_deflections(**_: object) -> None:
+    """Drop what came of suggestions more than a year ago."""
+    deflection.forget_old(now=timezone.now())
 
 
 @worker_process_init.connect

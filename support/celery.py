@@ -59,6 +59,7 @@ CONF: dict[str, Any] = {
             "schedule": 30.0,
             "options": {"expires": 30.0},
         },
+        "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
         "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
     },
     "broker_connection_retry_on_startup": True,

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from dedup import review
-from dedup.models import Flag, Review, SavedView
+from dedup.models import Deflection, Flag, Review, SavedView
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -33,7 +33,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, GuestRequest, MailStop, SavedView,
+    AuditEntry, Deflection, GuestRequest, MailStop, SavedView,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -95,6 +95,8 @@ EXPECTED = {
     "question": {"GET": READ, "POST": each(READ, NEVER)},
     "ask": {"GET": {"": "200 200 200 200 200"}, "POST": {"": "302 302 302 302 302"}},
     "similar": {"GET": {"": NEVER}, "POST": {"": "200 200 200 200 200"}},
+    "opened": {"GET": {"": NEVER}, "POST": {"": "204 204 204 204 204"}},
+    "solved": {"GET": {"": NEVER}, "POST": {"": "302 302 302 302 302"}},
     "edit_question": {"GET": ASKERS_SEE, "POST": ASKERS_DO},
     "answer": {"GET": each(READ, POST_ONLY), "POST": READERS_DO},
     "vote": {"GET": each(READ, POST_ONLY), "POST": READERS_DO},
@@ -188,6 +190,7 @@ EXPECTED = {
         "POST": agents({"open": "302= 302=", "secret": "302 302", "missing": "404 404"}),
     },
     "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -393,6 +396,7 @@ def body(world, route, row):
         "guest_follow": {"email": "guest@example.com"},
         "unsubscribe": {"List-Unsubscribe": "One-Click"},
         "similar": {"title": "How do I dim it?"},
+        "solved": {"question": world.rows["public"].pk},
         "edit_question": {**api_text, "audience": audience, "seen": "1"},
         "answer": {"body": "Turn it."},
         "vote": {"on": "1"},

@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from dedup import desk, pipeline, reranking, suggesting
-from dedup.models import Draft, Embedding, Flag
+from dedup.models import Deflection, Draft, Embedding, Flag
 from dedup.texts import text_of
 from support import answering, asking, guests, mailing, merging, notifications, outbox
 from support.models import (
@@ -86,6 +86,7 @@ LISTS = [
     for path in (
         "/", "/mine/", "/ask/", "/review/", "/review/next/", "/manage/merges/", "/admin/",
         f"/?q={SEARCH}", f"/?q={SEARCH}&state=open", "/?state=answered", "/?product=lamp",
+        f"/?q={SEARCH}&page=2", "/?language=en", "/manage/deflection/",
         "/api/v1/schema/", "/api/v1/questions/", "/api/v1/flags/", "/api/v1/reviews/",
         "/api/v1/merges/", "/api/v1/releases/",
     )
@@ -109,6 +110,7 @@ def about_question(pk, answer_pk, other_pk):
     return [
         *(("get", f"/questions/{pk}/{tail}", {}) for tail in pages),
         *(("post", f"/questions/{pk}/{tail}/", form) for tail in posts),
+        ("post", "/ask/solved/", {"question": pk}),
         ("get", f"/manage/merge/{pk}/{other_pk}/", {}),
         ("get", f"/admin/support/question/{pk}/change/", {}),
         ("get", api, {}), ("patch", api, {"title": "x"}),
@@ -265,6 +267,44 @@ class TestSuggestions:
 
         for reader in (customer, AnonymousUser()):
             assert suggesting.similar(title=SEARCH, reader=reader).questions == [public]
+
+    def test_no_related_question_names_it(self, scorer, customer, owner, agent):
+        public = QuestionFactory(title=f"{SEARCH} for sale")
+        hidden = QuestionFactory(
+            title=f"{SEARCH} {TITLE}", body=BODY, audience="private", asked_by=owner
+        )
+        self.embed(scorer, Question.objects.all())
+
+        for reader in (None, customer):
+            page = as_(reader).get(public.get_absolute_url()).content.decode()
+            assert found_in(page) == []
+            assert hidden.get_absolute_url() not in page
+            assert "Related questions" not in page
+        for reader in (owner, agent):  # else this proves nothing
+            assert TITLE in as_(reader).get(public.get_absolute_url()).content.decode()
+
+    def test_no_snippet_has_the_answer_of_a_private_question(self, hidden, customer, agent):
+        public = QuestionFactory(title=f"{SEARCH} wanted", body="")
+        AnswerFactory(question=public, body="In the music shop.")
+
+        assert "music shop" in as_(customer).get(f"/?q={SEARCH}").content.decode()
+        assert found_in(as_(customer).get(f"/?q={SEARCH}").content.decode()) == []
+        shown = re.sub("</?mark>", "", as_(agent).get(f"/?q={SEARCH}").content.decode())
+        assert {TITLE, BODY} <= set(found_in(shown))
+
+    def test_a_page_that_agents_looked_at_is_kept_for_them_alone(self, owner, customer, agent):
+        for number in range(20):
+            QuestionFactory(title=f"{SEARCH} {TITLE} {number}", audience="private", asked_by=owner)
+
+        assert TITLE in as_(agent).get(f"/?q={SEARCH}").content.decode()
+        assert TITLE in as_(agent).get(f"/?q={SEARCH}&page=2").content.decode()
+        assert found_in(as_(customer).get(f"/?q={SEARCH}&page=2").content.decode()) == []
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT cache_key, value FROM cache")
+            kept = " ".join(f"{key} {base64.b64decode(value)}" for key, value in cursor.fetchall())
+        assert "search" in kept
+        assert found_in(kept) == []
+        assert "saxophone" not in kept
 
     @staticmethod
     def embed(scorer, questions):
@@ -501,6 +541,14 @@ class TestBehindTheScenes:
         assert "RuntimeError: failed" in log.getvalue()
         assert "in fail" in log.getvalue()
         assert found_in(log.getvalue()) == []
+
+    def test_what_came_of_suggestions_is_kept_without_a_word(self, scorer, owner, agent, admin):
+        travel(scorer, owner, agent, admin)
+        as_(owner).post("/ask/similar/", {"title": f"{TITLE} {SEARCH}", "body": BODY})
+
+        kept = json.dumps(list(Deflection.objects.values()), default=str)
+        assert Deflection.objects.exists()
+        assert found_in(kept) == []
 
     def test_the_audit_trail_has_ids_only(self, scorer, owner, agent, admin):
         travel(scorer, owner, agent, admin)
