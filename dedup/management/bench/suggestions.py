@@ -105,14 +105,14 @@ class Workers:
         """With a broker of our own, that this process too sends to."""
         broker = local.start_valkey(folder)
         before = outbox.app.conf.broker_url
-        outbox.app.conf.broker_url = broker.url
+        outbox.app.conf.update(broker_url=broker.url)
         workers = cls(folder, broker.url)
         try:
             yield workers
         finally:
             for name in list(workers.running):
                 workers.stop(name)
-            outbox.app.conf.broker_url = before
+            outbox.app.conf.update(broker_url=before)
             broker.stop()
 
     def start(self, name: str) -> None:
