@@ -21,6 +21,8 @@ class DedupConfig(AppConfig):
                 "dedup.Flag.older": "stays",
                 "dedup.Flag.newer": "stays",
                 "dedup.Review.canonical": "stays",
+                "dedup.Deflection.solved_question": "stays",
+                "dedup.Deflection.asked_question": "stays",
             }
         )
         permissions.ROLES[permissions.AGENT].update({"dedup.review_flag", "dedup.view_flag"})

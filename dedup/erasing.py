@@ -1,7 +1,7 @@
 """What happens to the rows of detection and review when a person is erased."""
 
 from dedup import flagging
-from support.erasing import HERE, OURS, WITH_ROW, Calls, Emptied, Goes, Leaving, Rule, Stays
+from support.erasing import HERE, OURS, WITH_ROW, Calls, Emptied, Goes, Leaving, Parted, Rule, Stays
 
 
 def _forget_texts(leaving: Leaving) -> None:
@@ -32,6 +32,9 @@ RULES: dict[str, Rule] = {
     "dedup.SavedView": WITH_ROW,
     "dedup.Draft.reader": Goes(),
     "dedup.Draft": WITH_ROW,
+    "dedup.Deflection.asker": Parted(),
+    "dedup.Deflection.solved_question": OURS,
+    "dedup.Deflection.asked_question": Stays("says by id what was asked in the end"),
     "dedup.Embedding.question": Goes(),
     "dedup.Embedding": WITH_ROW,
     "dedup.Score.older": Goes(),

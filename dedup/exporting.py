@@ -24,5 +24,10 @@ RULES: dict[str, Rows | Without] = {
     "dedup.Release.activated_by": Rows(
         "releases that you put into service", ("name", "activated_at")
     ),
+    "dedup.Deflection.asker": Rows(
+        "times that you were shown similar questions",
+        ("begun_at", "shown", "opened_at", "solved_at", "solved_question_id", "asked_at",
+         "asked_question_id"),
+    ),
     "dedup.Draft.reader": Without("a text that is being typed is gone within a minute"),
-}
+}  # fmt: skip

@@ -1,13 +1,16 @@
 """Similar questions for a draft or a search. The web's side: asks the worker within a budget, and
-falls back to words alone. Never imports the networks."""
+falls back to what the worker has found so far, or to words alone. Never imports the networks."""
 
+import enum
+import logging
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import Q
 from django.utils import timezone
 
 from dedup import shortlist
@@ -17,19 +20,55 @@ from support import outbox
 from support.models import Question, User
 from support.models.question import QuestionQuerySet
 
+log = logging.getLogger(__name__)
+
 TASK = "dedup.tasks.suggest"
-POLL_SECONDS = 0.015
+POLL_SECONDS = 0.01
 DRAFT_SECONDS = 60
 EXPIRE_SECONDS = 5  # a worker that comes later than this asks for nobody
+WORDS_SECONDS = 0.1  # of the budget, what is kept for the search by words alone
+MOST_MISSED = 2  # drafts in a row that no worker took: then there seems to be none,
+PAUSE_SECONDS = 5.0  # and it is not waited for so long
+
+_missed = 0  # each process has a breaker of its own
+_silent_until = 0.0
+
+
+class Ranking(enum.StrEnum):
+    """What decided the order: the cross-encoder's scores, vectors and words, or words alone."""
+
+    SCORES = "scores"
+    MEANING = "meaning"
+    WORDS = "words"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A live question that resembles a text.
+
+    `found_as` is the merged duplicate, readable too, whose own words were found; None where it was
+    the question itself.
+    """
+
+    question: Question
+    found_as: Question | None = None
 
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Live questions that resemble a text, likeliest first; `by_meaning` says whether the networks
-    were asked or, as they did not answer in time, words alone."""
+    """What resembles a text, likeliest first, and what that order was made by."""
 
-    questions: list[Question]
-    by_meaning: bool
+    found: list[Suggestion] = field(default_factory=list)
+    ranked_by: Ranking = Ranking.WORDS
+
+    @property
+    def questions(self) -> list[Question]:
+        return [one.question for one in self.found]
+
+    @property
+    def by_meaning(self) -> bool:
+        """Whether the networks were asked, or words alone."""
+        return self.ranked_by is not Ranking.WORDS
 
 
 def readable_by(reader: User | AnonymousUser | None, product_id: int | None) -> QuestionQuerySet:
@@ -45,49 +84,74 @@ def similar(
     reader: User | AnonymousUser,
     product_id: int | None = None,
     limit: int = 5,
+    only_likely: bool = True,
 ) -> Suggestions:
-    """Return questions like this text that `reader` may see. Saves nothing beyond the moment."""
+    """Return up to `limit` questions like this text that `reader` may see.
+
+    Takes DEDUP_SUGGEST_SECONDS at most, and a little. First come those that the cross-encoder read;
+    `only_likely` leaves out what it finds unlikely to be the same, and what it did not read. Saves
+    nothing beyond the moment.
+    """
+    deadline = time.monotonic() + settings.DEDUP_SUGGEST_SECONDS - WORDS_SECONDS
     text = model_input(title, body)
-    ids = _ask_worker(text, reader, product_id, limit)
-    by_meaning = ids is not None
+    draft = Draft(
+        pk=uuid.uuid4(), text=text, reader_id=reader.pk, product_id=product_id, limit=limit,
+        only_likely=only_likely,
+    )  # fmt: skip
+    ids, ranked_by = _ask_worker(draft, deadline)
     if ids is None:
-        readable = readable_by(reader, product_id)
-        words = shortlist.draw(readable, text=text, limit=limit)
+        words = shortlist.draw(readable_by(reader, product_id), text=text, limit=limit)
         ids = [candidate.question_id for candidate in words]
-    return Suggestions(_as_canonical(ids, reader)[:limit], by_meaning)
+    return Suggestions(_as_canonical(ids, reader)[:limit], ranked_by)
 
 
-def _ask_worker(
-    text: str, reader: User | AnonymousUser, product_id: int | None, limit: int
-) -> list[int] | None:
-    """Ids found by the worker, or None where it did not answer within the budget."""
-    draft = Draft.objects.create(
-        pk=uuid.uuid4(), text=text, reader_id=reader.pk, product_id=product_id, limit=limit
-    )
+def _ask_worker(draft: Draft, deadline: float) -> tuple[list[int] | None, Ranking]:
+    """What a worker found by then; None where none took the draft, or none is expected to."""
+    if time.monotonic() < _silent_until:
+        return None, Ranking.WORDS
+    draft.save(force_insert=True)
     try:
         if not outbox.send(TASK, str(draft.pk), expires=EXPIRE_SECONDS):
-            return None
-        return _await(draft, time.monotonic() + settings.DEDUP_SUGGEST_SECONDS)
+            return None, Ranking.WORDS
+        near, found = _await(draft, deadline)
     finally:
         old = timezone.now() - timedelta(seconds=DRAFT_SECONDS)
-        Draft.objects.filter(pk=draft.pk).delete()
-        Draft.objects.filter(put_at__lt=old).delete()
+        Draft.objects.filter(Q(pk=draft.pk) | Q(put_at__lt=old)).delete()
+    _note(was_taken=near is not None)
+    if found is not None:
+        return found, Ranking.SCORES
+    if near is not None:
+        return near[: draft.limit], Ranking.MEANING
+    return None, Ranking.WORDS
 
 
-def _await(draft: Draft, deadline: float) -> list[int] | None:
-    while time.monotonic() < deadline:
-        found = Draft.objects.filter(pk=draft.pk).values_list("found", flat=True).first()
-        if found is not None:
-            return [pk for pk, _probability in found]
+def _await(draft: Draft, deadline: float) -> tuple[list[int] | None, list[int] | None]:
+    """What is near and what was found of that, as far as a worker came."""
+    near = found = None
+    while found is None and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    return None
+        rows = Draft.objects.filter(pk=draft.pk).values_list("near", "found")
+        near, found = rows.first() or (None, None)
+    return near, found
 
 
-def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Question]:
+def _note(*, was_taken: bool) -> None:
+    global _missed, _silent_until  # noqa: PLW0603 - the breaker
+    _missed = 0 if was_taken else _missed + 1
+    if _missed >= MOST_MISSED:
+        _silent_until = time.monotonic() + PAUSE_SECONDS
+        log.warning("No worker took %d drafts: words alone for %.0f s", _missed, PAUSE_SECONDS)
+
+
+def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Suggestion]:
     """The live questions that stand for these, each once, in the same order."""
-    roots = Question.objects.visible_to(reader).filter(pk__in=ids).select_related("canonical")
-    standing = {question.pk: question.canonical or question for question in roots}
-    unique = {standing[pk].pk: None for pk in ids if pk in standing}
+    found = Question.objects.visible_to(reader).in_bulk(ids)
+    first = {found[pk].root_id: found[pk] for pk in reversed(ids) if pk in found}
     answered = Question.objects.visible_to(reader).with_answered().select_related("product")
-    by_id = answered.in_bulk(list(unique))
-    return [by_id[pk] for pk in unique if pk in by_id]
+    standing = answered.in_bulk(list(first))
+    roots = dict.fromkeys(found[pk].root_id for pk in ids if pk in found)
+    return [
+        Suggestion(standing[pk], None if first[pk].pk == pk else first[pk])
+        for pk in roots
+        if pk in standing
+    ]

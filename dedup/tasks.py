@@ -1,18 +1,21 @@
 """Doors for the worker: they take ids or nothing, and may run twice or beside themselves."""
 
 import logging
+import os
 
 from celery import current_app, shared_task
 from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import pipeline, releases, reranking, scoring
+from dedup import deflection, pipeline, releases, reranking, scoring
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
 
 log = logging.getLogger(__name__)
+
+NICENESS = 10  # about a tenth of a processor that others want too, all of one that nobody does
 
 
 @shared_task(ignore_result=True, soft_time_limit=40, time_limit=HARD_LIMIT_SECONDS)
@@ -33,11 +36,23 @@ def suggest(draft_id: str, **_: object) -> None:
     reranking.answer(draft_id)
 
 
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
+def forget_deflections(**_: object) -> None:
+    """Drop what came of suggestions more than a year ago."""
+    deflection.forget_old(now=timezone.now())
+
+
 @worker_process_init.connect
 def load_networks(**_: object) -> None:
-    """In each new child of a worker: somebody who waits for suggestions does not wait for this."""
-    if not {"checks", "interactive"} & set(current_app.amqp.queues.consume_from):
+    """In each new child of a worker: somebody who waits for suggestions does not wait for this.
+
+    A child that only checks lets those go first that somebody waits for.
+    """
+    queues = {"checks", "interactive"} & set(current_app.amqp.queues.consume_from)
+    if not queues:
         return
+    if queues == {"checks"}:
+        os.nice(NICENESS)
     try:
         scoring.active_scorer()
     except Exception as error:  # without a release, or a database, a later task tries again

@@ -2,7 +2,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from dedup import api
-from dedup.views import agreement, asking, card, cluster, merge_desk, review_queue
+from dedup.views import agreement, asking, card, cluster, deflection, merge_desk, review_queue
 
 router = SimpleRouter()
 router.register("flags", api.FlagViewSet, basename="flag")
@@ -16,6 +16,8 @@ urlpatterns = [
     path("", asking.home, name="home"),
     path("ask/", asking.ask, name="ask"),
     path("ask/similar/", asking.similar, name="similar"),
+    path("ask/opened/", asking.opened, name="opened"),
+    path("ask/solved/", asking.solved, name="solved"),
     path("questions/<int:pk>/different/", asking.dispute, name="dispute"),
     path("review/", review_queue.show, name="review_queue"),
     path("review/views/", review_queue.save_view, name="review_view_save"),
@@ -33,6 +35,7 @@ urlpatterns = [
     path("review/<int:pk>/cluster/decide/", cluster.decide, name="review_cluster_decide"),
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/agreement/", agreement.show_agreement, name="agreement"),
+    path("manage/deflection/", deflection.show_deflection, name="deflection"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),

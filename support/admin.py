@@ -31,7 +31,7 @@ class ReadOnly(admin.ModelAdmin):
 @admin.register(models.User)
 class PersonAdmin(UserAdmin):
     list_display = ["username", "display_name", "email", "is_active"]
-    list_filter = ["groups", "is_active"]
+    list_filter = ["groups", "is_active", "is_guest"]
     actions = ["erase"]
     fieldsets = [
         *(UserAdmin.fieldsets or []),
@@ -40,7 +40,7 @@ class PersonAdmin(UserAdmin):
             {
                 "fields": [
                     "display_name",
-                    "wants_mail",
+                    "mail_pace",
                     "language",
                     "time_zone",
                     "theme",
@@ -139,9 +139,16 @@ class AuditAdmin(ReadOnly):
 
 @admin.register(models.Notification)
 class NotificationAdmin(ReadOnly):
-    list_display = ["kind", "recipient", "status", "due_at", "sent_at"]
+    list_display = ["kind", "recipient", "status", "due_at", "sent_at", "attempts"]
     list_filter = ["status", "kind"]
     list_select_related = ["recipient"]
+
+
+@admin.register(models.InboundMail)
+class InboundMailAdmin(ReadOnly):
+    list_display = ["received_at", "outcome", "answer"]
+    list_filter = ["outcome"]
+    list_select_related = ["answer"]
 
 
 @admin.register(models.OutboxEntry)

@@ -1,4 +1,4 @@
-"""The Celery app: three queues, and what beat rings.
+"""The Celery app: four queues, and what beat rings.
 
 The broker carries no questions, only bells: what waits lies in Postgres (support.outbox).
 """
@@ -32,36 +32,62 @@ class Broker(AMQP):
     Connection = BrokerConnection
 
 
-app = Celery("askonce", amqp=Broker)
-app.config_from_object("django.conf:settings", namespace="CELERY")
-app.conf.update(
-    task_ignore_result=True,
-    task_acks_late=False,  # a bell may be lost: the sweep rings again
-    task_default_queue="checks",
-    task_queues=[Queue("interactive"), Queue("checks"), Queue("training")],
-    task_routes={
+CONF: dict[str, Any] = {
+    "task_ignore_result": True,
+    "task_acks_late": False,  # a bell may be lost: the sweep, or beat, rings again
+    "task_default_queue": "checks",
+    "task_queues": [Queue("interactive"), Queue("checks"), Queue("mail"), Queue("training")],
+    "task_routes": {
         "dedup.tasks.suggest": {"queue": "interactive"},
         "dedup.tasks.train": {"queue": "training"},
+        "support.tasks.*": {"queue": "mail"},
     },
-    beat_schedule={
+    "beat_schedule": {
         "check-waiting": {"task": "dedup.tasks.check_waiting", "schedule": 10.0},
-        "send-notifications": {"task": "support.tasks.send_notifications", "schedule": 10.0},
+        "send-notifications": {
+            "task": "support.tasks.send_notifications",
+            "schedule": 10.0,
+            "options": {"expires": 10.0},
+        },
+        "send-confirmations": {
+            "task": "support.tasks.send_confirmations",
+            "schedule": 10.0,
+            "options": {"expires": 10.0},
+        },
+        "fetch-mail": {
+            "task": "support.tasks.fetch_mail",
+            "schedule": 30.0,
+            "options": {"expires": 30.0},
+        },
+        "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
         "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
     },
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,
-    broker_transport_options={
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_transport_options": {
         "socket_timeout": 0.5,
         "socket_connect_timeout": 0.5,
         "max_retries": 1,
         "visibility_timeout": 60,
     },
-    worker_proc_alive_timeout=60,
-    worker_prefetch_multiplier=1,
-    worker_hijack_root_logger=False,
-    worker_cancel_long_running_tasks_on_connection_loss=False,
-)
-app.autodiscover_tasks()
+    "worker_proc_alive_timeout": 60,
+    "worker_prefetch_multiplier": 1,
+    "worker_hijack_root_logger": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+}
+
+
+def _app(*packages: str, **options: Any) -> Celery:
+    made = Celery("askonce", amqp=Broker, **options)
+    made.config_from_object("django.conf:settings", namespace="CELERY")
+    made.conf.update(CONF)
+    made.autodiscover_tasks(list(packages) or None)
+    return made
+
+
+# A worker for mail alone: it knows no task of dedup, and so it never loads the networks.
+mail_app = _app("support", set_as_current=False)
+app = _app()
 
 
 @worker_init.connect  # Django is ready then, and the sweep reads its rows

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
 from django.db.models import F, Model, Q, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Lower
 from django.utils import timezone
 
 from support import audit, merging, notifications, outbox, permissions
-from support.models import Answer, IdempotencyRecord, Question, User
+from support.models import Answer, GuestRequest, IdempotencyRecord, Question, User
 
 ERASED = "[erased by its writer]"  # stands where a text was
 
@@ -81,6 +82,15 @@ class Emptied:
         rows.filter(**{self.writer: leaving.person}).update(**{name: self.to})
 
 
+@dataclass(frozen=True)
+class Parted:
+    """The row stays and no longer points at the person."""
+
+    def apply(self, field: str, leaving: Leaving) -> None:
+        rows, name = _rows(field)
+        rows.filter(**{name: leaving.person}).update(**{name: None})
+
+
 class Does(Protocol):
     """What a function does, in the transaction of the erasure."""
 
@@ -123,7 +133,8 @@ def _forget_person(leaving: Leaving) -> None:
     person.username = f"erased-{person.pk}"
     person.email = person.first_name = person.last_name = person.display_name = ""
     person.language = person.time_zone = ""
-    person.theme, person.uses_keys, person.wants_mail = User.Theme.AUTO, True, False
+    person.theme, person.uses_keys, person.mail_pace = User.Theme.AUTO, True, User.MailPace.NONE
+    person.is_guest = False
     person.is_active = person.is_staff = person.is_superuser = False
     person.password = make_password(None)
     person.last_login, person.erased_at = None, leaving.now
@@ -148,6 +159,16 @@ def _forget_answers_to_programs(leaving: Leaving) -> None:
     said.filter(said__contains=f'"{leaving.person.username}"').delete()
 
 
+def guest_requests_of(person: User) -> QuerySet[GuestRequest]:
+    """What was sent without an account in the name of this person's addresses."""
+    listed = EmailAddress.objects.filter(user=person).values_list(Lower("email"), flat=True)
+    return GuestRequest.objects.filter(email__in={person.email.lower(), *listed} - {""})
+
+
+def _forget_guest_requests(leaving: Leaving) -> None:
+    guest_requests_of(leaving.person).delete()
+
+
 def _rename_in_admin(leaving: Leaving) -> None:
     """Django's admin notes a person by name when somebody changes them."""
     entries = apps.get_model("admin.LogEntry")._default_manager.filter(
@@ -165,6 +186,9 @@ WITH_ROW = Stays("goes with its row")
 # By relation to a person or a question, by text, or by model where one rule is for all of its.
 # They are applied in this order: what is found by the person's name comes before the name goes.
 ERASE_RULES: dict[str, Rule] = {
+    "support.GuestRequest.email": Calls(_forget_guest_requests),
+    "support.GuestRequest.question": Stays("others follow its answers by mail"),
+    "support.GuestRequest": WITH_ROW,
     "support.IdempotencyRecord.user": Calls(_forget_answers_to_programs),
     "support.IdempotencyRecord": WITH_ROW,
     "support.Question.title": Calls(_erase_questions),
@@ -194,6 +218,9 @@ ERASE_RULES: dict[str, Rule] = {
     "support.Merge.undone_by": HERE,
     "support.Notification.recipient": Calls(_cancel_mail),
     "support.Notification.question": OURS,
+    "support.MailStop.person": Goes(),
+    "support.MailStop.question": Stays("others want no mail about it"),
+    "support.InboundMail.message_hash": Stays("a mail that comes again is not taken again"),
     "support.OutboxEntry.question": Calls(_settle_checks),
     "support.OutboxEntry.failure": OURS,
     "support.AuditEntry": Stays("ids only, and it is never changed"),
@@ -228,6 +255,7 @@ def erase(*, person: User, by: User | None, now: datetime | None = None) -> User
     Erasing who was erased changes nothing. Raises NotAllowed, LastAdmin, merging.ThreadsMoved.
     """
     now = now or timezone.now()
+    list(guest_requests_of(person).order_by("pk").select_for_update())  # as who confirms one does
     questions, touched = _wrote(person)
     if touched:
         merging.lock_threads(*touched)  # questions first, then people: everywhere

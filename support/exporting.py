@@ -16,7 +16,7 @@ from support.models import User
 
 PROFILE = (
     "id", "username", "display_name", "first_name", "last_name", "email", "date_joined",
-    "last_login", "wants_mail", "language", "time_zone", "theme", "uses_keys",
+    "last_login", "mail_pace", "is_guest", "language", "time_zone", "theme", "uses_keys",
 )  # fmt: skip
 
 
@@ -45,6 +45,9 @@ EXPORT_RULES: dict[str, Rows | Without] = {
     "support.Vote.by": Rows("votes for questions", ("question_id", "voted_at")),
     "support.AnswerVote.by": Rows("votes for answers", ("answer_id", "voted_at")),
     "support.Subscription.subscriber": Rows("followed questions", ("question_id", "subscribed_at")),
+    "support.MailStop.person": Rows(
+        "questions about which you want no mail", ("question_id", "stopped_at")
+    ),
     "support.Notification.recipient": Rows(
         "mails", ("kind", "question_id", "answer_id", "status", "due_at", "sent_at")
     ),

@@ -1,6 +1,8 @@
 from itertools import groupby
 from typing import Any
 
+from allauth.account.forms import RequestLoginCodeForm
+from allauth.account.models import EmailAddress
 from django import forms
 from django.conf import settings
 from django.utils.translation import get_language_info
@@ -42,6 +44,40 @@ class QuestionForm(forms.ModelForm):
         }
 
 
+class GuestQuestionForm(QuestionForm):
+    """A question by somebody who is not signed in."""
+
+    email = forms.EmailField(
+        label=_("Your mail address"),
+        help_text=_(
+            "We send a mail there; your question is sent when you open its link. "
+            "The address is shown to nobody."
+        ),
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+        max_length=254,
+    )
+
+
+class GuestFollowForm(forms.Form):
+    """Where somebody who is not signed in wants to hear of answers."""
+
+    email = forms.EmailField(max_length=254)
+
+
+class LoginCodeForm(RequestLoginCodeForm):
+    """Who asks for a code to sign in with. Only a confirmed address gets one: else one could sign
+    up with another's address, wait for its owner to come in by mail, and share their account."""
+
+    def clean_email(self) -> str:
+        self._user: User | None = None
+        email: str = super().clean_email()
+        if self._user and not EmailAddress.objects.filter(
+            user=self._user, email=email, verified=True
+        ):
+            self._user = None
+        return email
+
+
 class EditForm(QuestionForm):
     """A question that is changed; `seen` is the version that the form was made from."""
 
@@ -65,19 +101,20 @@ class PreferencesForm(forms.ModelForm):
 
     class Meta:
         model = User
-        fields = ["display_name", "language", "time_zone", "theme", "wants_mail", "uses_keys"]
+        fields = ["display_name", "language", "time_zone", "theme", "mail_pace", "uses_keys"]
         labels = {
             "display_name": _("Your name, as others see it"),
             "language": _("Language"),
             "time_zone": _("Time zone"),
             "theme": _("Light or dark"),
-            "wants_mail": _("Send me mail about the questions that I follow"),
+            "mail_pace": _("Mail about the questions that you follow"),
             "uses_keys": _("Use keys on the review desk"),
         }
         help_texts = {"display_name": _("Left empty, others see your user name.")}
         widgets = {
             "display_name": forms.TextInput(attrs={"dir": "auto", "autocomplete": "name"}),
             "theme": forms.RadioSelect,
+            "mail_pace": forms.RadioSelect,
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -90,6 +127,7 @@ class PreferencesForm(forms.ModelForm):
             label=_("Time zone"), choices=_zones, required=False
         )
         self.fields["theme"].widget.choices = User.Theme.choices
+        self.fields["mail_pace"].widget.choices = User.MailPace.choices
         if not self.instance.has_perm("dedup.review_flag"):
             del self.fields["uses_keys"]
 

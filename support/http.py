@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext_lazy, ngettext
 from django.views import defaults
 from django_htmx.middleware import HtmxDetails
 from django_structlog.middlewares import RequestMiddleware
@@ -35,7 +36,14 @@ class HtmxRequest(HttpRequest):
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Who signs up is a customer."""
+    """Who signs up is a customer. Guests have an account already, and lack only a password."""
+
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "email_taken": gettext_lazy(
+            "This address has an account. Without a password, sign in with a code that we send "
+            "there; then you can set one."
+        )
+    }
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         saved: User = super().save_user(request, user, form, commit=commit)
@@ -125,6 +133,28 @@ def unavailable(request: HttpRequest) -> HttpResponse:
     response = refusal(request, 503, "unavailable", "Please try again in a moment.")
     response["Retry-After"] = "5"
     return response
+
+
+def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
+    """Somebody did something so often that the next time has to wait."""
+    response = refusal(request, 429, "too_many", wait_words(seconds))
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def wait_words(seconds: int) -> str:
+    """When somebody who did something too often may do it again."""
+    minutes = -(-seconds // 60)
+    return ngettext(
+        "That was too often within one hour. Please try again in %(minutes)d minute.",
+        "That was too often within one hour. Please try again in %(minutes)d minutes.",
+        minutes,
+    ) % {"minutes": minutes}
+
+
+def client_of(request: HttpRequest) -> str:
+    """The address that a request came from, as far as our proxies tell."""
+    return str(get_adapter(request).get_client_ip(request))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -181,7 +181,7 @@ def _moment(written: object, now: datetime) -> datetime:
 def _importer() -> User:
     importer, is_new = User.objects.get_or_create(
         username=IMPORTER,
-        defaults={"display_name": "Import", "is_active": False, "wants_mail": False},
+        defaults={"display_name": "Import", "is_active": False, "mail_pace": User.MailPace.NONE},
     )
     if is_new:
         importer.set_unusable_password()

@@ -7,6 +7,7 @@ KNOWN = (
     "p|br|div|pre|code|a|ul|ol|li|blockquote|h[1-6]|em|i|strong|b|hr|img|span|sub|sup|kbd|s|del|"
     "table|thead|tbody|tr|th|td"
 )
+TAGS = {name for name in KNOWN.split("|") if name.isalpha()} | {f"h{n}" for n in range(1, 7)}
 _LOOKS_LIKE_HTML = re.compile(rf"</?(?:{KNOWN})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _IS_KNOWN = re.compile(KNOWN)
 _LINK = re.compile(r"(?:https?://|mailto:)[^\s()<>]+")

@@ -42,8 +42,10 @@ MERGE_RULES: dict[str, str] = {
     "support.AuditEntry.question": "stays",
     "support.Notification.question": "stays",
     "support.OutboxEntry.question": "stays",
+    "support.GuestRequest.question": "stays",
     "support.Vote.question": "union",
     "support.Subscription.question": "union",
+    "support.MailStop.question": "union",
 }
 
 

@@ -17,6 +17,7 @@ ROLES: dict[str, set[str]] = {
         "support.view_auditentry",
         "support.view_outboxentry",
         "support.view_notification",
+        "support.view_inboundmail",
         "support.view_user",
         "support.change_user",
         "support.add_product",

@@ -61,7 +61,7 @@ DEDUP_FLAGS_PER_QUESTION = int(_number("DEDUP_FLAGS_PER_QUESTION", 5))
 # Pairs a question that are asked about though they are below the threshold; 0: none.
 DEDUP_SAMPLED_PER_QUESTION = _number("DEDUP_SAMPLED_PER_QUESTION", 0.05)
 DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
-DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what a page waits for the worker
+DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestions may take
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
 DEDUP_RELEASE = _text("DEDUP_RELEASE", "minilm-l6-2")  # put into service where none is active
 DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / "artifacts")))
@@ -194,7 +194,10 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_EMAIL_VERIFICATION = "optional"  # unconfirmed, one hears of nothing (notifications)
+ACCOUNT_LOGIN_BY_CODE_ENABLED = True  # how guests come back; a second factor is asked for after it
+ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 15 * 60  # seconds: mail may be slow
+ACCOUNT_FORMS = {"request_login_code": "support.forms.LoginCodeForm"}
 ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.http.AccountAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -215,6 +218,10 @@ EMAIL_HOST_PASSWORD = str(_mail.get("password", ""))
 EMAIL_USE_TLS = bool(_mail)
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = MAIL_FROM
+MAIL_DIGEST_HOUR = int(_number("MAIL_DIGEST_HOUR", 7))  # when daily mails leave, in TIME_ZONE
+# Where replies arrive: the part after the "@" of reply+…@…; empty: none are taken.
+INBOUND_DOMAIN = _text("INBOUND_DOMAIN").lower()
+INBOUND_URL = _text("INBOUND_URL")  # imaps://user:password@host/folder, where they are fetched
 
 # --- API --------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from support import account, api, views
+from support import account, api, guest_views, guide_views, views
 
 urlpatterns = [
     path("", include("dedup.urls")),
@@ -11,13 +11,19 @@ urlpatterns = [
     path("questions/<int:pk>/answer/", views.answer, name="answer"),
     path("questions/<int:pk>/vote/", views.vote, name="vote"),
     path("questions/<int:pk>/follow/", views.follow, name="follow"),
+    path("questions/<int:pk>/follow-by-mail/", guest_views.follow, name="guest_follow"),
+    path("confirm/", guest_views.sent, name="confirm_sent"),
+    path("confirm/<str:token>/", guest_views.confirm, name="confirm"),
     path("questions/<int:pk>/accept/<int:answer_pk>/", views.accept, name="accept"),
     path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
+    path("mail/unsubscribe/<slug:token>/", views.unsubscribe, name="unsubscribe"),
     path("mine/", views.mine, name="mine"),
     path("account/", account.preferences, name="preferences"),
     path("account/keys/", account.use_keys, name="use_keys"),
     path("account/export/", account.export, name="export"),
     path("account/erase/", account.erase, name="erase"),
+    path("guides/", guide_views.list_guides, name="guides"),
+    path("guides/<slug:audience>/<slug:slug>/", guide_views.guide, name="guide"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include((api.router.urls, "api"))),

@@ -1,20 +1,23 @@
 """Pages of the portal. Each change is a POST that redirects."""
 
+from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from support import answering, asking, merging, thread
+from support import answering, asking, mailing, merging, notifications, thread
 from support.forms import AnswerForm, EditForm
 from support.http import HtmxRequest
-from support.models import Answer, OutboxEntry, Question
+from support.models import Answer, OutboxEntry, Question, User
 from support.models.question import QuestionQuerySet
 
 
@@ -142,10 +145,39 @@ def mine(request: HtmxRequest) -> HttpResponse:
     is_followed = Q(pk__in=follows.values("pk")) | Q(pk__in=follows.values("canonical"))
     followed = readable(request).live().filter(is_followed)
     context = {
+        "unconfirmed": unconfirmed_address(request.user),
         "page": Paginator(asked.order_by("-asked_at", "-pk"), 20).get_page(request.GET.get("page")),
         "followed": followed.with_answered().order_by("-asked_at", "-pk")[:20],
     }
     return render(request, "support/mine.html", context)
+
+
+def unconfirmed_address(person: User) -> str:
+    """The mail address at which somebody will hear of nothing until they confirm it, or nothing."""
+    mine = EmailAddress.objects.filter(user=person, email__iexact=person.email, verified=True)
+    return "" if mine.exists() else person.email
+
+
+@csrf_exempt  # mail programs post here by themselves (RFC 8058), without cookie or login
+@require_http_methods(["GET", "POST"])
+def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
+    """End mail about a question, or all of it. A POST answers itself: programs follow no 302."""
+    ids = mailing.read_token(mailing.STOP, token)
+    person = get_object_or_404(User, pk=ids[0]) if ids else None
+    if ids is None or person is None:
+        raise Http404
+    found = Question.objects.filter(pk=ids[1]).first()
+    done = ""
+    if request.method == "POST":
+        done = "all" if request.POST.get("what") == "all" or ids[1] == mailing.ALL else "question"
+        if done == "all":
+            notifications.stop_all(by=person)
+        elif found:
+            notifications.stop(question=found, by=person, now=timezone.now())
+    # Who holds the mail need not be who it was for: a private title is not shown without a login.
+    shown = found if found and not found.is_private else None
+    context = {"done": done, "question": shown, "is_about_one": ids[1] != mailing.ALL}
+    return render(request, "support/unsubscribe.html", context)
 
 
 @require_GET

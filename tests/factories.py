@@ -19,6 +19,12 @@ class UserFactory(DjangoModelFactory):
     email = factory.LazyAttribute(lambda person: f"{person.username}@example.com")
     password = factory.LazyFunction(lambda: hashed("correct horse battery"))
 
+    @factory.post_generation
+    def confirmed(person, create, wanted, **_):  # noqa: N805
+        """Their address is confirmed, unless a test wants it otherwise."""
+        if create and person.email and wanted is not False:
+            person.emailaddress_set.create(email=person.email.lower(), verified=True, primary=True)
+
 
 class ProductFactory(DjangoModelFactory):
     class Meta:
@@ -72,7 +78,7 @@ class ReleaseFactory(DjangoModelFactory):
     fingerprint = factory.Sequence("{:064x}".format)
     embedding_fingerprint = "e" * 64
     threshold = 0.8
-    suggestion_floor = 0.2
+    suggestion_floor = 0.5
     sure_threshold = 0.95
 
 

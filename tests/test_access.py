@@ -10,13 +10,15 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from dedup import review
-from dedup.models import Flag, Review, SavedView
-from support import merging
+from dedup.models import Deflection, Flag, Review, SavedView
+from support import guests, mailing, merging
 from support.models import (
     Acceptance,
     Answer,
     AnswerVote,
     AuditEntry,
+    GuestRequest,
+    MailStop,
     Merge,
     OutboxEntry,
     Question,
@@ -31,7 +33,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, SavedView,
+    AuditEntry, Deflection, GuestRequest, MailStop, SavedView,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -52,6 +54,9 @@ READERS_DO = {
     "merged": "login 302 302 302 302",
     "missing": "login 404 404 404 404",
 }
+GUESTS_DO = {row: said.replace("login", "302") for row, said in READERS_DO.items()}
+GUESTS_DO |= {row: said.replace("302", "404", 1) for row, said in GUESTS_DO.items()
+              if row in {"mine", "private", "missing"}}  # fmt: skip
 ASKERS_DO = {
     "public": "login 404 302 404 404",
     "mine": "login 302 404 404 404",
@@ -88,12 +93,20 @@ EXPECTED = {
     # pages of the portal
     "home": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "question": {"GET": READ, "POST": each(READ, NEVER)},
-    "ask": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302 302 302 302"}},
-    "similar": {"GET": {"": POST_ONLY}, "POST": {"": "login 200 200 200 200"}},
+    "ask": {"GET": {"": "200 200 200 200 200"}, "POST": {"": "302 302 302 302 302"}},
+    "similar": {"GET": {"": NEVER}, "POST": {"": "200 200 200 200 200"}},
+    "opened": {"GET": {"": NEVER}, "POST": {"": "204 204 204 204 204"}},
+    "solved": {"GET": {"": NEVER}, "POST": {"": "302 302 302 302 302"}},
     "edit_question": {"GET": ASKERS_SEE, "POST": ASKERS_DO},
     "answer": {"GET": each(READ, POST_ONLY), "POST": READERS_DO},
     "vote": {"GET": each(READ, POST_ONLY), "POST": READERS_DO},
     "follow": {"GET": each(READ, POST_ONLY), "POST": READERS_DO},
+    "guest_follow": {"GET": each(READ, NEVER), "POST": GUESTS_DO},
+    "confirm_sent": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
+    "confirm": {
+        "GET": {"asked by mail": READ["public"], "missing": "410 410 410 410 410"},
+        "POST": {"asked by mail": READ["merged"], "missing": "410 410 410 410 410"},
+    },
     "answer_vote": {"GET": each(READ, POST_ONLY), "POST": READERS_DO},
     "accept": {"GET": each(READ, POST_ONLY), "POST": ASKERS_DO},
     "dispute": {
@@ -106,12 +119,25 @@ EXPECTED = {
             "missing": "login 404 404 404 404",
         },
     },
+    "guides": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
+    "guide": {
+        "GET": {"written": "200 200 200 200 200", "missing": "404 404 404 404 404"},
+        "POST": each(["written", "missing"], NEVER),
+    },
     "mine": {"GET": {"": "login 200 200 200 200"}, "POST": {"": POST_ONLY}},
     "preferences": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302 302 302 302"}},
     "use_keys": {"GET": {"": POST_ONLY}, "POST": {"": "login 204 204 204 204"}},
     # who has not proved of late who they are is asked to
     "export": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302= 302= 302= 302="}},
     "erase": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302= 302= 302= 302="}},
+    # the token decides, not who is signed in; `forged` is one with another's signature
+    "unsubscribe": {
+        method: {
+            **each(["public", "mine", "merged"], "200 200 200 200 200"),
+            **each(["forged", "missing"], "404 404 404 404 404"),
+        }
+        for method in ("GET", "POST")
+    },
     "livez": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "readyz": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     # pages of agents and admins
@@ -169,6 +195,7 @@ EXPECTED = {
         "POST": agents({"open": "302= 302=", "secret": "302 302", "missing": "404 404"}),
     },
     "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -265,7 +292,7 @@ FOR_GUESTS = {
     "account_login", "account_signup", "account_inactive", "account_email_verification_sent",
     "account_reset_password", "account_reset_password_done", "account_reset_password_from_key",
     "account_reset_password_from_key_done", "account_confirm_email", "account_confirm_login_code",
-    "mfa_authenticate", "mfa_login_webauthn",
+    "account_request_login_code", "mfa_authenticate", "mfa_login_webauthn",
 }  # fmt: skip
 
 
@@ -299,6 +326,9 @@ def world(customer, agent, admin):
     rows["waiting"] = FlagFactory()
     review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)
     rows["view"] = SavedView.objects.create(name="Mine", query="band=likely", owner=agent)
+    rows["asked by mail"] = GuestRequest.objects.create(
+        email="guest@example.com", kind="question", title="A guest's", product=public.product
+    )
     answers = {name: AnswerFactory(question=rows[name]) for name in READ if name in rows}
     rows["merge"] = merging.merge(duplicate=rows["merged"], canonical=public, by=admin)
     people = {"guest": None, "customer": customer, "other": other, "agent": agent, "admin": admin}
@@ -324,8 +354,14 @@ def address(world, route, row):
     """The path of a route about a row."""
     if not row:
         return reverse(route)
+    if route == "guide":
+        return reverse(route, args=["operators", "settings" if row == "written" else row])
     found = world.rows.get(row)
     pk = found.pk if found else MISSING
+    if route == "confirm":
+        return reverse(route, args=[guests.token(found or GuestRequest(pk=MISSING))])
+    if route == "unsubscribe":
+        return reverse(route, args=[stop_token(world, row)])
     if route == "answer_vote":
         return reverse(route, args=[world.answers[row].pk if found else MISSING])
     if route == "accept":
@@ -334,6 +370,18 @@ def address(world, route, row):
         pair = (found.newer_id, found.older_id) if found else (MISSING, MISSING + 1)
         return reverse(route, args=pair)
     return reverse(route, args=[pk])
+
+
+def stop_token(world, row):
+    """The token of the customer's mail about a row."""
+    customer, other = world.people["customer"].pk, world.people["other"].pk
+    if row == "missing":
+        return mailing.token(mailing.STOP, MISSING, MISSING)
+    if row == "forged":
+        given = mailing.token(mailing.STOP, customer, world.rows["public"].pk)
+        wanted = mailing.token(mailing.STOP, other, world.rows["public"].pk)
+        return wanted.rpartition("-")[0] + "-" + given.rpartition("-")[2]
+    return mailing.token(mailing.STOP, customer, world.rows[row].pk)
 
 
 def body(world, route, row):
@@ -347,9 +395,13 @@ def body(world, route, row):
     shown = {f"closes-{waiting.pk}": waiting.newer_id, f"stays-{waiting.pk}": waiting.older_id}
     members = dict.fromkeys((f"member-{pk}" for pk in flag.question_ids), "same")
     return {
-        "ask": {**api_text, "product": product.pk, "audience": "public", "seen_similar": "yes"},
+        "ask": {**api_text, "product": product.pk, "audience": "public", "seen_similar": "yes",
+                "email": "guest@example.com"},
+        "guest_follow": {"email": "guest@example.com"},
+        "unsubscribe": {"List-Unsubscribe": "One-Click"},
         "similar": {"title": "How do I dim it?"},
-        "preferences": {"theme": "dark", "time_zone": "Asia/Tokyo"},
+        "preferences": {"theme": "dark", "time_zone": "Asia/Tokyo", "mail_pace": "daily"},
+        "solved": {"question": world.rows["public"].pk},
         "edit_question": {**api_text, "audience": audience, "seen": "1"},
         "answer": {"body": "Turn it."},
         "vote": {"on": "1"},

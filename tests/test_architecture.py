@@ -96,6 +96,30 @@ def test_a_worker_does_load_them():
     assert ran.stdout.split() == ["True"]
 
 
+MAIL = """
+import sys
+from support.celery import mail_app
+
+mail_app.loader.import_default_modules()
+mail_app.finalize()
+print(sorted(name for name in mail_app.tasks if not name.startswith("celery.")))
+print(sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_a_worker_for_mail_knows_its_own_tasks_and_no_networks():
+    ran = subprocess.run(
+        [sys.executable, "-c", MAIL], cwd=ROOT, env={**os.environ}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert ran.returncode == 0, ran.stderr
+    tasks, loaded = map(ast.literal_eval, ran.stdout.splitlines()[-2:])
+    assert {"support.tasks.send_notifications", "support.tasks.fetch_mail"} <= set(tasks)
+    assert not [name for name in tasks if name.startswith("dedup.")]
+    assert not {"torch", "transformers", "tokenizers"} & set(loaded)
+
+
 def test_signals_start_processes_and_nothing_else():
     found = {}
     for path, tree in trees():

@@ -16,7 +16,7 @@ from dedup import tasks as dedup_tasks
 from dedup.management.demo.stack import PROCESSES
 from support import settings as settings_module
 from support import tasks as support_tasks
-from support.celery import app
+from support.celery import app, mail_app
 from support.wsgi import application
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ MANAGE = [command for name in OURS for command in words(name) if "manage.py" in 
 
 def test_every_part_of_the_portal_has_its_service():
     assert set(SERVICES) == {
-        "postgres", "redis", "migrate", "web", "checks", "interactive", "beat"
+        "postgres", "redis", "migrate", "web", "checks", "interactive", "mail", "beat"
     }  # fmt: skip
 
 
@@ -97,10 +97,7 @@ def test_the_workers_serve_every_queue_that_has_a_task():
     known = {queue.name for queue in app.conf.task_queues}
     named = [*vars(dedup_tasks).values(), *vars(support_tasks).values()]
     tasks = {getattr(task, "name", "") for task in named} & set(app.tasks)
-    wanted = {
-        app.conf.task_routes.get(task, {"queue": app.conf.task_default_queue})["queue"]
-        for task in tasks
-    }
+    wanted = {app.amqp.router.route({}, task)["queue"].name for task in tasks}
 
     assert len(tasks) >= 4
     assert wanted <= served <= known
@@ -108,8 +105,11 @@ def test_the_workers_serve_every_queue_that_has_a_task():
 
 @pytest.mark.parametrize("command", CELERY, ids=" ".join)
 def test_celery_loads_the_app_of_the_code(command):
-    assert import_string(f"{option(command, '-A')}.celery_app") is app
-    assert option(command, "-A") == "support"
+    name = option(command, "-A")
+    is_mail = "-Q" in command and option(command, "-Q") == "mail"
+    assert name == ("support.celery:mail_app" if is_mail else "support")
+    found = import_string(name.replace(":", ".") if is_mail else f"{name}.celery_app")
+    assert found is (mail_app if is_mail else app)
     assert {"worker", "beat"} & set(command)
 
 
@@ -118,7 +118,7 @@ def test_one_service_alone_beats():
 
 
 def test_each_worker_is_asked_by_its_own_name():
-    for name in ("checks", "interactive"):
+    for name in ("checks", "interactive", "mail"):
         assert option(words(name)[0], "-n") == f"{name}@%h"
         assert f"{name}@$$HOSTNAME" in OURS[name]["healthcheck"]["test"][1]
 
@@ -211,9 +211,10 @@ def test_what_an_image_copies_is_there_and_is_let_through():
 
 
 def test_the_demo_starts_the_same_processes():
-    names = {"celery", "gunicorn", "worker", "beat", "support", "support.wsgi", *SERVICES}
+    names = {"celery", "gunicorn", "worker", "beat", "support", "support.wsgi",
+             "support.celery:mail_app", *SERVICES}  # fmt: skip
 
-    for name in ("web", "checks", "interactive", "beat"):
+    for name in ("web", "checks", "interactive", "mail", "beat"):
         ours, theirs = ([word for word in command if word in names]
                         for command in (words(name)[0], PROCESSES[name]))  # fmt: skip
         assert ours == theirs

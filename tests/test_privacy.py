@@ -9,26 +9,31 @@ from datetime import timedelta
 
 import pytest
 import redis
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.models import Session
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from dedup import desk, pipeline, reranking, suggesting
-from dedup.models import Draft, Embedding, Flag
+from dedup.models import Deflection, Draft, Embedding, Flag
 from dedup.texts import text_of
-from support import answering, asking, merging, notifications, outbox
+from support import answering, asking, guests, mailing, merging, notifications, outbox
 from support.models import (
     Answer,
     AuditEntry,
+    GuestRequest,
     IdempotencyRecord,
     Merge,
     Notification,
     OutboxEntry,
     Question,
     Subscription,
+    User,
 )
 from tests.factories import AnswerFactory, FlagFactory, ProductFactory, QuestionFactory, UserFactory
 from tests.test_access import EXPECTED, MISSING
@@ -81,6 +86,7 @@ LISTS = [
     for path in (
         "/", "/mine/", "/ask/", "/review/", "/review/next/", "/manage/merges/", "/admin/",
         f"/?q={SEARCH}", f"/?q={SEARCH}&state=open", "/?state=answered", "/?product=lamp",
+        f"/?q={SEARCH}&page=2", "/?language=en", "/manage/deflection/",
         "/api/v1/schema/", "/api/v1/questions/", "/api/v1/flags/", "/api/v1/reviews/",
         "/api/v1/merges/", "/api/v1/releases/",
     )
@@ -98,11 +104,13 @@ def about_question(pk, answer_pk, other_pk):
     """All that can be asked about one question, by its id."""
     form = {"body": "x", "title": "x", "on": "1"}
     pages = ["", "edit/", f"?duplicate={pk}"]
-    posts = ["answer", "edit", "vote", "follow", "different", f"accept/{answer_pk}"]
+    posts = ["answer", "edit", "vote", "follow", "follow-by-mail", "different",
+             f"accept/{answer_pk}"]  # fmt: skip
     api = f"/api/v1/questions/{pk}/"
     return [
         *(("get", f"/questions/{pk}/{tail}", {}) for tail in pages),
         *(("post", f"/questions/{pk}/{tail}/", form) for tail in posts),
+        ("post", "/ask/solved/", {"question": pk}),
         ("get", f"/manage/merge/{pk}/{other_pk}/", {}),
         ("get", f"/admin/support/question/{pk}/change/", {}),
         ("get", api, {}), ("patch", api, {"title": "x"}),
@@ -162,7 +170,8 @@ class TestPages:
     def test_the_sweep_visits_every_route_of_the_portal(self):
         """A new route with rows has to be added to `everything`, and then here."""
         assert {route for route, methods in EXPECTED.items() if "private" in methods["GET"]} == {
-            "question", "edit_question", "answer", "vote", "follow", "answer_vote", "accept",
+            "question", "edit_question", "answer", "vote", "follow", "guest_follow", "answer_vote",
+            "accept",
             "dispute", "api:question-detail", "api:question-answers",
         }  # fmt: skip
 
@@ -247,7 +256,7 @@ class TestSuggestions:
             reranking.answer(str(draft.pk))
 
             draft.refresh_from_db()
-            assert [pk for pk, _ in draft.found] == [public.pk]
+            assert (draft.near, draft.found) == ([public.pk], [public.pk])
         assert len(judged) == 2  # the others were not even scored
 
     def test_words_alone_find_no_more(self, customer, owner, monkeypatch):
@@ -259,6 +268,44 @@ class TestSuggestions:
         for reader in (customer, AnonymousUser()):
             assert suggesting.similar(title=SEARCH, reader=reader).questions == [public]
 
+    def test_no_related_question_names_it(self, scorer, customer, owner, agent):
+        public = QuestionFactory(title=f"{SEARCH} for sale")
+        hidden = QuestionFactory(
+            title=f"{SEARCH} {TITLE}", body=BODY, audience="private", asked_by=owner
+        )
+        self.embed(scorer, Question.objects.all())
+
+        for reader in (None, customer):
+            page = as_(reader).get(public.get_absolute_url()).content.decode()
+            assert found_in(page) == []
+            assert hidden.get_absolute_url() not in page
+            assert "Related questions" not in page
+        for reader in (owner, agent):  # else this proves nothing
+            assert TITLE in as_(reader).get(public.get_absolute_url()).content.decode()
+
+    def test_no_snippet_has_the_answer_of_a_private_question(self, hidden, customer, agent):
+        public = QuestionFactory(title=f"{SEARCH} wanted", body="")
+        AnswerFactory(question=public, body="In the music shop.")
+
+        assert "music shop" in as_(customer).get(f"/?q={SEARCH}").content.decode()
+        assert found_in(as_(customer).get(f"/?q={SEARCH}").content.decode()) == []
+        shown = re.sub("</?mark>", "", as_(agent).get(f"/?q={SEARCH}").content.decode())
+        assert {TITLE, BODY} <= set(found_in(shown))
+
+    def test_a_page_that_agents_looked_at_is_kept_for_them_alone(self, owner, customer, agent):
+        for number in range(20):
+            QuestionFactory(title=f"{SEARCH} {TITLE} {number}", audience="private", asked_by=owner)
+
+        assert TITLE in as_(agent).get(f"/?q={SEARCH}").content.decode()
+        assert TITLE in as_(agent).get(f"/?q={SEARCH}&page=2").content.decode()
+        assert found_in(as_(customer).get(f"/?q={SEARCH}&page=2").content.decode()) == []
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT cache_key, value FROM cache")
+            kept = " ".join(f"{key} {base64.b64decode(value)}" for key, value in cursor.fetchall())
+        assert "search" in kept
+        assert found_in(kept) == []
+        assert "saxophone" not in kept
+
     @staticmethod
     def embed(scorer, questions):
         for question in questions:
@@ -269,10 +316,105 @@ class TestSuggestions:
             )  # fmt: skip
 
 
+class TestGuests:
+    """A guest's question that waits for its address: of its texts, nothing is anywhere."""
+
+    @pytest.fixture
+    def waiting(self, scorer, hidden):
+        QuestionFactory(title=f"{SEARCH} and its case")
+        given = {"title": f"{SEARCH} {TITLE}", "body": BODY, "audience": "public",
+                 "product": hidden.product_id, "email": "ada@bilbytitle.example"}  # fmt: skip
+        Question.objects.filter(audience="private").update(title="x", body="x")
+        Answer.objects.update(body="x")
+        assert as_(None).post("/ask/", {**given, "seen_similar": "1"}).status_code == 302
+        return GuestRequest.objects.get()
+
+    @pytest.mark.parametrize("role", ["guest", "customer", "agent", "admin"])
+    def test_neither_strangers_nor_agents_read_anything_of_it(self, request, waiting, role):
+        question = Question.objects.filter(audience="private").first()
+        person = None if role == "guest" else request.getfixturevalue(role)
+
+        text = everything(as_(person), question)
+
+        assert found_in(text) == []
+        assert "and its case" in text
+
+    def test_its_page_is_for_who_has_the_link(self, waiting):
+        assert set(found_in(as_(None).get(f"/confirm/{guests.token(waiting)}/").content.decode()))
+        assert as_(None).get(f"/confirm/{waiting.pk}/").status_code == 404
+
+    def test_no_mail_and_no_other_row_has_it(self, waiting):
+        guests.send_due(now=timezone.now())
+        pipeline.check_waiting(limit=16)
+
+        tables = [model for model in apps.get_models() if model is not GuestRequest]
+        rows = [list(model.objects.values()) for model in tables if model is not Session]
+        assert found_in(json.dumps(rows, default=str)) == []
+        assert found_in(mail.outbox[0].subject + mail.outbox[0].body) == []
+
+    def test_no_log_line_has_it_nor_the_link(self, log, capfd, waiting):
+        token = guests.token(waiting)
+        as_(None).get(f"/confirm/{token}/")
+        as_(None).post("/ask/", {"title": TITLE, "body": BODY, "email": "ada@bilbytitle.example"})
+        Client(enforce_csrf_checks=True).post(f"/confirm/{token}/")
+        as_(None).put(f"/confirm/{token}/")
+        as_(None).get(f"/accounts/confirm-email/{token}/")
+        as_(None).get("/accounts/password/reset/key/1-secretsecret/")
+        as_(None).post(f"/confirm/{token}/")
+
+        out = capfd.readouterr()
+        assert "POST /confirm/…/" in log.getvalue()
+        assert "Method Not Allowed (PUT): /confirm/…/" in log.getvalue()
+        assert "Forbidden" in log.getvalue()
+        assert "secretsecret" not in log.getvalue() + out.out + out.err
+        assert found_in(log.getvalue() + out.out + out.err) == []
+        assert token not in log.getvalue() + out.out + out.err
+
+
 class TestMail:
-    def sent(self):
-        notifications.send_due(now=timezone.now() + timedelta(minutes=1))
-        return {tuple(message.to): f"{message.subject}\n{message.body}" for message in mail.outbox}
+    def sent(self, later=timedelta(minutes=1)):
+        """All that each person got, heads and every part of it, as text."""
+        notifications.send_due(now=timezone.now() + later)
+        texts = {}
+        for message in mail.outbox:
+            html = "".join(text for text, _ in message.alternatives)
+            whole = f"{message.subject}\n{message.extra_headers}\n{message.body}\n{html}"
+            texts[tuple(message.to)] = texts.get(tuple(message.to), "") + whole
+        return texts
+
+    @pytest.mark.parametrize("pace", ["at_once", "daily"])
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_nobody_else_reads_a_word_whatever_is_merged_and_undone(
+        self, hidden, agent, admin, owner, customer, pace, when
+    ):
+        """Every thing that is told happens to private questions that a stranger still follows."""
+        User.objects.filter(pk__in=[owner.pk, customer.pk]).update(mail_pace=pace)
+        other = Question.objects.get(title__contains=OTHER)
+        public = QuestionFactory(title="A public one", asked_by=customer)
+        for question in (hidden, other, public):
+            for person in (owner, customer):
+                Subscription.objects.get_or_create(question=question, subscriber=person)
+        if when == "after":
+            edge = merging.merge(duplicate=other, canonical=hidden, by=admin)
+        for question in (hidden, other, public):
+            answering.post_answer(question=question, body=f"{ANSWER} private", by=agent)
+        Answer.objects.filter(question=public).update(body="An open answer")
+        answer = AnswerFactory(question=hidden, body=ANSWER, written_by=customer)
+        answering.accept_answer(question=hidden, answer=answer, by=owner)
+        if when == "before":
+            edge = merging.merge(duplicate=other, canonical=hidden, by=admin)
+        merging.unmerge(merge=edge, by=admin)
+        merging.restore(merge=edge, by=admin)
+
+        sent = self.sent(timedelta(days=2))
+
+        assert set(sent) - {(agent.email,)} == {(owner.email,), (customer.email,)}
+        assert "An open answer" in sent[(customer.email,)]
+        assert found_in(sent[(customer.email,)]) == []
+        for question in (hidden, other):
+            assert f"/questions/{question.pk}/" not in sent[(customer.email,)]
+            assert f"question-{question.pk}@" not in sent[(customer.email,)]
+        assert set(found_in(sent[(owner.email,)])) >= {TITLE, ANSWER, OTHER}
 
     def test_only_its_asker_hears_of_an_answer(self, hidden, agent, owner, customer):
         for person in (owner, customer):
@@ -282,6 +424,13 @@ class TestMail:
 
         assert set(self.sent()) == {(owner.email,)}
         assert set(found_in(self.sent()[(owner.email,)])) == {TITLE, ANSWER}
+
+    def test_a_page_that_ends_mail_names_nothing_private(self, hidden, owner, customer):
+        for person in (owner, customer):
+            path = reverse("unsubscribe", args=[mailing.token(mailing.STOP, person.pk, hidden.pk)])
+            for answer in (as_(None).get(path), as_(None).post(path), as_(customer).get(path)):
+                assert answer.status_code == 200
+                assert found_in(answer.content.decode()) == []
 
     def test_only_its_asker_hears_of_a_merge(self, hidden, admin, owner, customer):
         other = Question.objects.get(title__contains=OTHER)
@@ -393,6 +542,14 @@ class TestBehindTheScenes:
         assert "in fail" in log.getvalue()
         assert found_in(log.getvalue()) == []
 
+    def test_what_came_of_suggestions_is_kept_without_a_word(self, scorer, owner, agent, admin):
+        travel(scorer, owner, agent, admin)
+        as_(owner).post("/ask/similar/", {"title": f"{TITLE} {SEARCH}", "body": BODY})
+
+        kept = json.dumps(list(Deflection.objects.values()), default=str)
+        assert Deflection.objects.exists()
+        assert found_in(kept) == []
+
     def test_the_audit_trail_has_ids_only(self, scorer, owner, agent, admin):
         travel(scorer, owner, agent, admin)
 
@@ -418,9 +575,12 @@ class TestBehindTheScenes:
         travel(scorer, owner, agent, admin)
 
         kept = {key: dump(broker, key) for key in broker.scan_iter()}
-        messages = [text for key, text in kept.items() if key in {b"checks", b"interactive"}]
+        messages = [
+            text for key, text in kept.items() if key in {b"checks", b"interactive", b"mail"}
+        ]
         assert "dedup.tasks.check_waiting" in " ".join(messages)
         assert "dedup.tasks.suggest" in " ".join(messages)
+        assert "support.tasks.send_notifications" in " ".join(messages)
         assert found_in(" ".join(f"{key!r} {text}" for key, text in kept.items())) == []
         broker.flushdb()
 

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import metadata
 
 import redis
@@ -17,13 +18,14 @@ from django.utils import timezone
 from dedup import releases
 from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Release
-from support import outbox
-from support.models import OutboxEntry
+from support import notifications, outbox
+from support.models import Notification, OutboxEntry
 
 GOOD, NOTE, BROKEN, UNKNOWN = "good", "note", "broken", "unknown"
 LATE_SECONDS = 60.0  # what waits longer than this has nobody who checks it
 PING_SECONDS = 2.0
-QUEUES = ("checks", "interactive")
+QUEUES = ("checks", "interactive", "mail")
+MAIL_APP = "support.celery:mail_app"  # knows the mail tasks only, and no networks
 INSTALL = "python3.11 -m venv .venv && .venv/bin/pip install -e ."
 START_ALL = "python manage.py demo"
 
@@ -148,7 +150,8 @@ def _workers() -> Iterator[Finding]:
             )
             yield Finding(name, GOOD, ", ".join(serving))
         else:
-            repair = f"celery -A support worker -Q {queue} -c 1 -n {queue}@%h"
+            app = MAIL_APP if queue == "mail" else "support"
+            repair = f"celery -A {app} worker -Q {queue} -c 1 -n {queue}@%h"
             yield Finding(name, BROKEN, "none answers", repair)
 
 
@@ -193,6 +196,24 @@ def _waiting() -> Iterator[Finding]:
         yield Finding("waiting", GOOD, f"{waiting} questions")
 
 
+def _mail() -> Iterator[Finding]:
+    overdue = notifications.overdue(timezone.now() - timedelta(seconds=LATE_SECONDS))
+    doubtful = Notification.objects.filter(
+        status__in=[Notification.Status.UNKNOWN, Notification.Status.REFUSED]
+    ).count()
+    if overdue:
+        repair = f"celery -A {MAIL_APP} worker -Q mail -c 1 -n mail@%h"
+        yield Finding("mail", BROKEN, f"{overdue} mails are late; is EMAIL_URL right?", repair)
+    elif doubtful:
+        detail = f"{doubtful} mails were perhaps not sent, or refused: see the administration"
+        yield Finding("mail", NOTE, detail)
+    else:
+        yield Finding("mail", GOOD, "none is late")
+    if bool(settings.INBOUND_URL) > bool(settings.INBOUND_DOMAIN):
+        detail = "INBOUND_URL is set, but no INBOUND_DOMAIN: no reply is taken"
+        yield Finding("replies by mail", BROKEN, detail, "set INBOUND_DOMAIN")
+
+
 def _quarantined() -> Iterator[Finding]:
     number = OutboxEntry.objects.quarantined().count()
     if number:
@@ -218,4 +239,5 @@ ROWS: dict[str, Callable[[], Iterator[Finding]]] = {
     "release": _release,
     "waiting": _waiting,
     "quarantine": _quarantined,
+    "mail": _mail,
 }

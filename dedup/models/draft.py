@@ -15,7 +15,9 @@ class Draft(models.Model):
     product = models.ForeignKey("support.Product", models.CASCADE, null=True, related_name="+")
     limit = models.PositiveSmallIntegerField(default=5)
     put_at = models.DateTimeField(default=timezone.now)
-    found = models.JSONField(null=True)  # [[question id, probability], ...], likeliest first
+    only_likely = models.BooleanField(default=True, db_default=True)  # else all that is near
+    near = models.JSONField(null=True)  # ids by vectors and words, as soon as they are known
+    found = models.JSONField(null=True)  # ids once the nearest were reranked, likeliest first
 
     def __str__(self) -> str:
         return str(self.id)

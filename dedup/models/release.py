@@ -15,7 +15,7 @@ class Release(models.Model):
     fingerprint = models.CharField(max_length=64, unique=True)
     embedding_fingerprint = models.CharField(max_length=64)
     threshold = models.FloatField()  # lowest probability that is flagged
-    suggestion_floor = models.FloatField()  # lowest probability that is suggested
+    suggestion_floor = models.FloatField()  # see dedup.reranking
     sure_threshold = models.FloatField()  # from here on it is worded more surely
     manifest = models.JSONField(default=dict)
     added_at = models.DateTimeField(default=timezone.now)

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("support", "0008_words_are_indexed_at_once")]
+    dependencies = [("support", "0010_mail_both_ways")]
 
     operations = [
         migrations.AddField(

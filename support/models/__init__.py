@@ -1,6 +1,8 @@
 """The rows of the site. Each row changes itself; what changes several is a function beside."""
 
 from support.models.audit import AuditEntry
+from support.models.guest import GuestRequest
+from support.models.mail import InboundMail, MailStop
 from support.models.merge import Merge
 from support.models.notification import Notification
 from support.models.outbox import OutboxEntry
@@ -16,7 +18,10 @@ __all__ = [
     "AnswerVote",
     "ApiToken",
     "AuditEntry",
+    "GuestRequest",
     "IdempotencyRecord",
+    "InboundMail",
+    "MailStop",
     "Merge",
     "MergeGrant",
     "Notification",

@@ -16,6 +16,7 @@ class Notification(models.Model):
         SENDING = "sending", "Being sent"
         SENT = "sent", "Sent"
         UNKNOWN = "unknown", "Perhaps sent"
+        REFUSED = "refused", "Refused by the mail server"
         CANCELLED = "cancelled", "Not needed any more"
 
     kind = models.CharField(max_length=8, choices=Kind.choices)
@@ -30,6 +31,7 @@ class Notification(models.Model):
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.WAITING)
     due_at = models.DateTimeField(default=timezone.now)
     sent_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)  # put off by the server
 
     class Meta:
         constraints = [

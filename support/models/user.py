@@ -1,3 +1,4 @@
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
@@ -17,8 +18,19 @@ class User(AbstractUser):
         LIGHT = "light", _("Light")
         DARK = "dark", _("Dark")
 
+    class MailPace(models.TextChoices):
+        AT_ONCE = "at_once", _("A mail for each piece of news, at once")
+        DAILY = "daily", _("One mail a day with all that is new")
+        NONE = "none", _("No mail")
+
     display_name = models.CharField(max_length=100, blank=True)
-    wants_mail = models.BooleanField(default=True)
+    mail_pace = models.CharField(
+        max_length=7,
+        choices=MailPace.choices,
+        default=MailPace.AT_ONCE,
+        db_default=MailPace.AT_ONCE,
+    )
+    is_guest = models.BooleanField(default=False, db_default=False)  # has no password, only mail
     language = models.CharField(max_length=12, blank=True, default="", db_default="")
     time_zone = models.CharField(max_length=64, blank=True, default="", db_default="")
     theme = models.CharField(
@@ -31,6 +43,10 @@ class User(AbstractUser):
         constraints = [
             models.UniqueConstraint(
                 Lower("email"), condition=~models.Q(email=""), name="user_email_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_guest=False) | Q(password__startswith=UNUSABLE_PASSWORD_PREFIX),
+                name="user_guest_has_no_password",
             ),
             models.CheckConstraint(
                 condition=Q(theme__in=["auto", "light", "dark"]), name="user_theme_is_known"
@@ -49,7 +65,7 @@ class User(AbstractUser):
                     is_active=False,
                     is_staff=False,
                     is_superuser=False,
-                    wants_mail=False,
+                    mail_pace="none",
                 ),
                 name="user_erased_has_nothing_left",
             ),
@@ -58,7 +74,12 @@ class User(AbstractUser):
     def __str__(self) -> str:
         if self.erased_at:
             return gettext("somebody who left")
-        return self.display_name or self.username
+        return self.display_name or (gettext("Guest") if self.is_guest else self.username)
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Who sets a password is no guest any more, wherever they set it."""
+        super().set_password(raw_password)
+        self.is_guest = self.is_guest and raw_password is None
 
     @property
     def is_agent(self) -> bool:

@@ -1,13 +1,12 @@
-"""What a template cannot say: Markdown made safe, beginnings, times, marks."""
+"""What a template cannot say: Markdown made safe, beginnings, times, languages."""
 
-import re
 from datetime import datetime, timedelta
 
 import nh3
 from django import template
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import conditional_escape, format_html
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
@@ -51,23 +50,12 @@ def markdown(text: str) -> SafeString:
 @register.filter
 def beginning(text: str, characters: int = 220) -> SafeString:
     """The first words of a Markdown text, without its marks."""
-    plain = nh3.clean(_markdown.render(text), tags=set())
-    return SafeString(Truncator(" ".join(plain.split())).chars(characters))
+    return SafeString(Truncator(plain(text)).chars(characters))
 
 
-@register.filter
-def highlight(text: str, query: str) -> SafeString:
-    """Mark the words of a search in a text, whatever their case."""
-    words = sorted({word for word in re.findall(r"\w+", query) if len(word) > 2}, key=len)
-    if not words:
-        return conditional_escape(text)
-    pattern = rf"\b({'|'.join(map(re.escape, reversed(words)))})"
-    parts = re.split(pattern, text, flags=re.IGNORECASE)  # what was found stands at odd places
-    marked = (
-        format_html("<mark>{}</mark>", part) if place % 2 else conditional_escape(part)
-        for place, part in enumerate(parts)
-    )
-    return SafeString("".join(marked))
+def plain(text: str) -> SafeString:
+    """A Markdown text on one line, without its marks; escaped."""
+    return SafeString(" ".join(nh3.clean(_markdown.render(text), tags=set()).split()))
 
 
 @register.filter
@@ -128,6 +116,12 @@ def action_words(action: str) -> str:
 def after(text: str, prefix: str) -> str:
     """The rest of the word that starts with `prefix`; empty where there is none."""
     return next((w.removeprefix(prefix) for w in (text or "").split() if w.startswith(prefix)), "")
+
+
+@register.filter
+def language_name(code: str) -> str:
+    """A language by the name that the reader knows it by."""
+    return _language(code)
 
 
 @register.filter

@@ -6,13 +6,14 @@ from random import Random
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
 from django.utils import timezone
 
-from dedup import blind, desk, review
+from dedup import blind, deflection, desk, embedding, review
 from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
-from support import merging, outbox
-from support.models import OutboxEntry
+from support import guests, mailing, merging, outbox
+from support.models import GuestRequest, OutboxEntry, Question
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -21,6 +22,7 @@ from tests.factories import (
     SubscriptionFactory,
     VoteFactory,
 )
+from tests.fakes import FakeScorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -42,6 +44,11 @@ UNFIT = """() => {
 axe = Axe()
 
 
+def stop_path(person, question):
+    """The page by which mail about a question ends."""
+    return reverse("unsubscribe", args=[mailing.token(mailing.STOP, person.pk, question.pk)])
+
+
 def judge_many_blindly(person, by):
     """Twelve pairs that one decided and the other judged, and one the other way round."""
     release = ReleaseFactory()
@@ -54,6 +61,27 @@ def judge_many_blindly(person, by):
     review.dismiss(flag=FlagFactory(release=release), by=person)
     item = blind.draw(by, chance=Random(1), now=timezone.now())
     blind.answer(item=item, verdict="dismissed", by=by)
+
+
+def deflect_many(question, by):
+    """Twelve times of asking, some solved, and one that was asked after all."""
+    now = timezone.now()
+    for number in range(12):
+        product = question.product if number else None
+        asking = deflection.note_shown(asking=None, count=2, product=product, by=by, now=now)
+        if number > 6:
+            deflection.note_opened(asking=asking, now=now)
+            deflection.note_solved(asking=asking, question=question, by=by, now=now)
+    deflection.note_asked(asking=asking, solved=[], question=question, by=None, now=now)
+
+
+def links_for_guests(question):
+    """Addresses as in mails to guests: of a question, of a following, of nothing any more."""
+    common = {"email": f"{'a' * 60}@example.org", "product": question.product}
+    asked = GuestRequest.objects.create(kind="question", title=LONG, body="> quoted", **common)
+    follow = GuestRequest.objects.create(kind="follow", question=question, **common)
+    gone = GuestRequest(pk=10**9)
+    return [f"/confirm/{guests.token(waiting)}/" for waiting in (asked, follow, gone)]
 
 
 @pytest.fixture
@@ -83,9 +111,15 @@ def lived_in(customer, agent, admin):
     judge_many_blindly(agent, admin)
     disputed = desk.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
     review.skip(flag=FlagFactory(), by=agent)
+    deflect_many(older, customer)
+    embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
     return {
-        None: ["/", "/?q=switch", "/?q=nothing+at+all", "/accounts/login/", "/accounts/signup/",
-               "/accounts/password/reset/", older.get_absolute_url(), "/nowhere/"],
+        None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered",
+               "/accounts/login/", "/accounts/signup/",
+               "/accounts/login/code/", "/accounts/password/reset/", older.get_absolute_url(),
+               "/ask/", "/confirm/", *links_for_guests(older), "/nowhere/", "/guides/",
+               "/guides/?q=merge", "/guides/?q=xylophone", "/guides/customers/asking/",
+               "/guides/operators/settings/", stop_path(customer, newer)],
         customer: ["/ask/", "/ask/?title=Where+is+my+switch", "/mine/",
                    f"{older.get_absolute_url()}?duplicate={newer.pk}", "/accounts/email/",
                    f"{older.get_absolute_url()}edit/", "/accounts/password/change/", "/review/",
@@ -95,7 +129,8 @@ def lived_in(customer, agent, admin):
                 f"/review/{open_pair.pk}/cluster/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url()],
-        admin: ["/manage/merges/", "/manage/agreement/", f"/manage/merge/{waiting.pk}/{older.pk}/",
+        admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
+                f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],
     }  # fmt: skip
@@ -126,7 +161,7 @@ def test_every_page_is_accessible_light_and_dark_wide_and_narrow_in_both_directi
     wrong, looks = [], 0
     for person, addresses in lived_in.items():
         visitor = visit(person, reduced_motion="reduce")
-        visitor.expected |= {403, 404}
+        visitor.expected |= {403, 404, 410}
         for address in addresses:
             visitor.open(address)
             visitor.page.evaluate(UNFOLD)

@@ -16,9 +16,9 @@ from dedup.management.diagnosis import BROKEN, GOOD, NOTE, UNKNOWN
 from dedup.ml import packing
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
-from support.models import OutboxEntry
+from support.models import Notification, OutboxEntry
 from tests.dedup.folders import write_release
-from tests.factories import QuestionFactory
+from tests.factories import AnswerFactory, QuestionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -196,7 +196,7 @@ def test_without_database_and_broker_the_rest_is_still_told(monkeypatch, setting
     states = {name: finding.state for name, finding in found.items()}
     assert (states["database"], states["redis"]) == (BROKEN, BROKEN)
     unknown = {name for name, state in states.items() if state == UNKNOWN}
-    assert unknown == {"workers", "release", "waiting", "quarantine"}
+    assert unknown == {"workers", "release", "waiting", "quarantine", "mail"}
     assert states["processor"] != UNKNOWN
     assert not any("password" in f.detail or "secret" in f.detail for f in found.values())
 
@@ -270,3 +270,28 @@ def test_without_torch_the_doctor_still_speaks(monkeypatch):
     (found,) = diagnosis._processor()
 
     assert found.state == UNKNOWN
+
+
+def test_mail_that_nobody_sends_is_told_and_what_perhaps_left_is_a_note(artifacts):
+    answer = AnswerFactory()
+    row = Notification.objects.create(
+        kind="answer", recipient=answer.question.asked_by, question=answer.question, answer=answer,
+        due_at=timezone.now() - timedelta(minutes=2),
+    )  # fmt: skip
+
+    late = examine()["mail"]
+    Notification.objects.filter(pk=row.pk).update(status="unknown")
+    doubtful = examine()["mail"]
+
+    assert (late.state, late.repair.split(" -Q ")[1].split()[0]) == (BROKEN, "mail")
+    assert (doubtful.state, doubtful.detail.split()[0]) == (NOTE, "1")
+
+
+def test_a_mailbox_without_a_domain_takes_no_reply(artifacts, settings):
+    assert "replies by mail" not in examine()
+    settings.INBOUND_URL = "imaps://me:secret@mail.example.com"
+
+    found = examine()["replies by mail"]
+
+    assert found.state == BROKEN
+    assert "secret" not in str(found)

@@ -11,14 +11,14 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.utils import timezone
 
-from dedup import releases, suggesting
+from dedup import releases, suggesting, tasks
 from dedup.management import diagnosis
 from dedup.management.demo import text
 from dedup.models import Draft, Flag, Score
-from support import asking, local, outbox
-from support.models import OutboxEntry, Question
+from support import answering, asking, local, outbox
+from support.models import Notification, OutboxEntry, Question
 from tests import services
-from tests.factories import ProductFactory, UserFactory
+from tests.factories import ProductFactory, SubscriptionFactory, UserFactory
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -52,7 +52,8 @@ class Workers:
         return self.folder / "workers.log"
 
     def start(self, queue="checks"):
-        words = ["celery", "-A", "support", "worker", "-Q", queue, "-c", "1"]
+        app = diagnosis.MAIL_APP if queue == "mail" else "support"
+        words = ["celery", "-A", app, "worker", "-Q", queue, "-c", "1"]
         name = f"{queue}-{len(self.running)}@%h"
         argv = [sys.executable, "-m", *words, "-n", name, "-l", "INFO"]
         self.running.append(local.spawn(argv, log=self.log, env=self.environ))
@@ -173,6 +174,18 @@ def test_a_worker_s_child_killed_in_mid_batch_loses_and_doubles_nothing(valkey, 
     assert worker.poll() is None
 
 
+@pytest.mark.parametrize(("queues", "gives_way"), [("checks", 1), ("checks,interactive", 0)])
+def test_a_worker_that_only_checks_lets_those_go_first_who_are_waited_for(
+    valkey, workers, queues, gives_way
+):
+    worker = workers.start(queues)
+    eventually(lambda: workers.says("release minilm"), what="its networks")
+
+    (child,) = children_of(worker.pid)
+    own = os.getpriority(os.PRIO_PROCESS, worker.pid)
+    assert os.getpriority(os.PRIO_PROCESS, child) == own + gives_way * tasks.NICENESS
+
+
 def test_a_worker_that_is_told_to_stop_at_once_gives_its_batch_back(valkey, workers):
     ask(hundred())
     worker = workers.start()
@@ -275,7 +288,11 @@ def test_the_doctor_sees_which_workers_answer(valkey, workers):
 
     states = {found.name: found.state for found in diagnosis._workers()}
 
-    assert states == {"workers: checks": "good", "workers: interactive": "broken"}
+    assert states == {
+        "workers: checks": "good",
+        "workers: interactive": "broken",
+        "workers: mail": "broken",
+    }
 
 
 def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, settings):
@@ -293,3 +310,20 @@ def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, 
     found = eventually(look, what="the worker answers")
     assert found.questions[0] == known
     assert not Draft.objects.exists()
+
+
+def test_a_worker_for_mail_sends_at_once_and_never_loads_the_networks(valkey, workers):
+    workers.environ["EMAIL_URL"] = "console"
+    worker = workers.start("mail")
+    eventually(lambda: workers.says("ready."), what="a worker")
+
+    question = SubscriptionFactory().question
+    answering.post_answer(question=question, body="Turn it.", by=UserFactory())
+
+    eventually(
+        lambda: Notification.objects.filter(status="sent").exists(), what="a mail", patience=9
+    )
+    assert workers.says("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    for pid in [worker.pid, *children_of(worker.pid)]:
+        assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+    assert "workers: mail" in {f.name for f in diagnosis._workers() if f.state == diagnosis.GOOD}

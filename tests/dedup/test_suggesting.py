@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from dedup import embedding, reranking, suggesting, tasks
 from dedup.models import Draft
+from dedup.suggesting import Ranking, Suggestion
 from dedup.texts import text_of
 from support import merging, outbox
 from support.models import Question
@@ -32,6 +33,12 @@ def worker(scorer, monkeypatch):
 
     monkeypatch.setattr(outbox, "send", send)
     return sent
+
+
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch):
+    monkeypatch.setattr(suggesting, "_missed", 0)
+    monkeypatch.setattr(suggesting, "_silent_until", 0.0)
 
 
 @pytest.fixture
@@ -77,15 +84,93 @@ def test_without_a_worker_words_alone_are_used_and_that_is_said(no_worker):
     assert (found.questions, found.by_meaning) == ([known], False)
 
 
-def test_a_worker_that_is_late_is_not_waited_for(scorer, monkeypatch, settings):
-    settings.DEDUP_SUGGEST_SECONDS = 0.05
-    monkeypatch.setattr(outbox, "send", lambda *args, **options: True)
+@pytest.fixture
+def silence(monkeypatch, settings):
+    """A broker without a worker; returns what was sent."""
+    settings.DEDUP_SUGGEST_SECONDS = suggesting.WORDS_SECONDS + 0.05
+    sent = []
+    monkeypatch.setattr(outbox, "send", lambda task, *args, **options: sent.append(args) or True)
+    return sent
+
+
+def test_a_worker_that_is_late_is_not_waited_for(silence):
     known = ask(TITLE)
 
     found = similar()
 
-    assert (found.questions, found.by_meaning) == ([known], False)
+    assert (found.questions, found.ranked_by) == ([known], Ranking.WORDS)
     assert not Draft.objects.exists()
+
+
+def test_where_no_worker_is_none_is_waited_for_again_and_again(silence, monkeypatch):
+    known = ask(TITLE)
+    found = [similar().questions for _ in range(5)]
+
+    assert len(silence) == suggesting.MOST_MISSED
+    assert found == [[known]] * 5
+
+    monkeypatch.setattr(suggesting, "_silent_until", 0.0)  # as if the pause were over
+    similar()
+    similar()
+    assert len(silence) == suggesting.MOST_MISSED + 1
+
+
+def test_one_late_answer_after_another_that_came_stops_nothing(silence, scorer, monkeypatch):
+    for is_late in (True, False, True, False, True):
+        with monkeypatch.context() as patched:
+            if not is_late:
+                patched.setattr(outbox, "send", lambda _, pk, **__: tasks.suggest(pk) or True)
+            similar()
+
+    assert len(silence) == 3
+
+
+def test_what_was_near_is_taken_where_reading_it_takes_too_long(scorer, monkeypatch, silence):
+    near, far = ask(TITLE), ask("My blue lamp")
+
+    def send(task, draft_id, **options):
+        with pytest.raises(TimeoutError):
+            tasks.suggest(draft_id)
+        return True
+
+    def stop(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(outbox, "send", send)
+    monkeypatch.setattr(scorer, "judge", stop)
+    found = similar()
+
+    assert (found.questions, found.ranked_by) == ([near, far], Ranking.MEANING)
+
+
+def test_a_slow_network_reads_the_nearest_only(worker, scorer, monkeypatch):
+    monkeypatch.setattr(reranking, "SHARE", 0.0)
+    for _ in range(8):
+        ask(TITLE)
+
+    found = similar()
+
+    assert scorer.judged == reranking.AT_ONCE
+    assert (len(found.found), found.ranked_by) == (reranking.AT_ONCE, Ranking.SCORES)
+
+
+def test_a_search_gives_all_that_is_near_the_likeliest_first(worker):
+    far = ask("Where is the lamp of my aunt and uncle from the invoice of last March, please?")
+    near = ask(TITLE)
+
+    found = similar(limit=60, only_likely=False)
+
+    assert found.questions == [near, far]
+    assert similar(limit=60).questions == [near]
+
+
+def test_a_search_goes_on_behind_what_the_cross_encoder_reads(worker, scorer):
+    asked = {ask(TITLE) for _ in range(reranking.RERANKED + 9)}
+
+    found = similar(limit=60, only_likely=False)
+
+    assert scorer.judged == reranking.RERANKED
+    assert set(found.questions) == asked
 
 
 def test_drafts_that_a_killed_page_left_are_removed_by_the_next(worker):
@@ -122,7 +207,7 @@ def test_what_a_reader_may_not_see_is_never_given_to_the_networks(scorer, monkey
     reranking.answer(str(draft.pk))
 
     draft.refresh_from_db()
-    assert (draft.found, scorer.judged) == ([], 0)
+    assert (draft.near, draft.found, scorer.judged) == ([], [], 0)
 
 
 @pytest.mark.parametrize("by", ["worker", "no_worker"])
@@ -131,7 +216,14 @@ def test_a_merged_question_is_suggested_as_the_one_that_stands_for_it_once(by, r
     canonical, duplicate = ask("My blue lamp is out"), ask(TITLE)
     merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
 
-    assert similar().questions == [canonical]
+    assert similar().found == [Suggestion(canonical, found_as=duplicate)]
+
+
+def test_one_found_by_its_own_words_is_found_as_itself(no_worker, admin):
+    canonical, duplicate = ask(TITLE), ask("It has gone")
+    merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
+
+    assert similar().found == [Suggestion(canonical, found_as=None)]
 
 
 @pytest.mark.parametrize("by", ["worker", "no_worker"])

@@ -3,9 +3,9 @@
 import pytest
 from django.urls import reverse
 
-from dedup import desk, queue, review, suggesting
+from dedup import desk, queue, review
 from dedup.models import Flag, Review
-from support import merging
+from support import merging, outbox
 from support.models import Merge, Question
 from tests.factories import (
     AnswerFactory,
@@ -23,7 +23,7 @@ TYPED = {"title": "Where is the switch of it?", "body": "It is dark.", "audience
 @pytest.fixture(autouse=True)
 def by_words(monkeypatch):
     """No worker answers."""
-    monkeypatch.setattr(suggesting, "_ask_worker", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr(outbox, "send", lambda *_args, **_kwargs: False)
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_a_search_finds_marks_and_can_be_held_to_a_product_and_a_state(client):
     fan = QuestionFactory(title="Is there a switch?", product=ProductFactory(slug="fan"))
 
     def found(**query):
-        return client.get("/", {"q": "switch", **query}).context["found"]
+        hits = client.get("/", {"q": "switch", **query}).context["results"].hits
+        return [hit.question for hit in hits]
 
     assert set(found()) == {lamp, fan}
     assert found(product="fan") == [fan]
@@ -84,6 +85,42 @@ def test_without_javascript_similar_questions_come_before_anything_is_stored(cli
     assert asked.get().asked_by == customer
 
 
+def test_what_is_different_is_put_into_the_details_and_shown_before_it_is_sent(client, customer):
+    QuestionFactory(title="Where is the switch?")
+    client.force_login(customer)
+    typed = TYPED | {"product": ProductFactory().pk, "difference": "  Mine is <red>.  "}
+    asked = Question.objects.filter(title=TYPED["title"])
+
+    shown = text(client.post(reverse("ask"), typed | {"add_difference": "1"}))
+    assert "It is dark.\n\nWhat is different: Mine is &lt;red&gt;.</textarea>" in shown
+    assert "One moment: these look like your question." in shown
+    assert not asked.exists()
+
+    client.post(reverse("ask"), typed | {"seen_similar": "1"})
+    assert asked.get().body == "It is dark.\n\nWhat is different: Mine is <red>."
+
+
+def test_a_difference_that_finds_nothing_alike_any_more_is_still_looked_at_once(client, customer):
+    client.force_login(customer)
+    typed = TYPED | {"product": ProductFactory().pk, "difference": "Red.", "add_difference": "1"}
+
+    shown = text(client.post(reverse("ask"), typed))
+    assert "Look at it once more" in shown
+    assert 'name="seen_similar"' in shown
+    assert not Question.objects.exists()
+
+
+def test_a_suggestion_says_under_which_title_it_was_found(client, customer, admin):
+    duplicate = QuestionFactory(title="Flickering chandelier overhead")
+    canonical = QuestionFactory(title="The lamp is dark")
+    merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
+    client.force_login(customer)
+
+    shown = text(client.post(reverse("similar"), {"title": "A flickering chandelier"}))
+    assert "Asked here as: “<bdi>Flickering chandelier overhead</bdi>”" in shown
+    assert canonical.get_absolute_url() in shown
+
+
 def test_a_question_like_no_other_is_stored_at_once(client, customer):
     client.force_login(customer)
     client.post(reverse("ask"), TYPED | {"product": ProductFactory().pk})
@@ -96,7 +133,7 @@ def test_a_question_like_no_other_is_stored_at_once(client, customer):
     [
         ("switch", "While you write"),
         ("Where is the switch?", "1 similar question found."),
-        ("Nothing of the kind", "0 similar questions found."),
+        ("Nothing of the kind", "No question with the same words found."),
     ],
 )
 def test_while_somebody_writes_it_is_said_how_many_resemble_it(client, customer, title, words):

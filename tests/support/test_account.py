@@ -22,7 +22,14 @@ def signed_in(person, **headers):
 
 
 def chosen(**given):
-    return {"display_name": "", "language": "", "time_zone": "", "theme": "auto", **given}
+    return {
+        "display_name": "",
+        "language": "",
+        "time_zone": "",
+        "theme": "auto",
+        "mail_pace": "at_once",
+        **given,
+    }
 
 
 class TestPreferences:
@@ -31,7 +38,13 @@ class TestPreferences:
 
         answer = client.post(
             "/account/",
-            chosen(display_name="Ann", language="en", time_zone="Asia/Tokyo", theme="dark"),
+            chosen(
+                display_name="Ann",
+                language="en",
+                time_zone="Asia/Tokyo",
+                theme="dark",
+                mail_pace="daily",
+            ),
             follow=True,
         )
 
@@ -39,11 +52,11 @@ class TestPreferences:
         assert (customer.display_name, customer.language, customer.time_zone, customer.theme) == (
             "Ann", "en", "Asia/Tokyo", "dark",
         )  # fmt: skip
-        assert customer.wants_mail is False
+        assert customer.mail_pace == "daily"
         assert 'data-theme="dark"' in answer.content.decode()
 
     @pytest.mark.parametrize(
-        "wrong", [{"theme": "plum"}, {"language": "tlh"}, {"time_zone": "Mars/Olympus"},
+        "wrong", [{"theme": "plum"}, {"mail_pace": "hourly"}, {"language": "tlh"}, {"time_zone": "Mars/Olympus"},
                   {"time_zone": "../../etc/passwd"}, {"display_name": "x" * 101}],
     )  # fmt: skip
     def test_what_is_unknown_is_refused_and_said(self, client, customer, wrong):

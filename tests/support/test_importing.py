@@ -169,7 +169,7 @@ def test_the_importer_cannot_log_in_and_follows_nothing():
     run(line(1))
 
     importer = User.objects.get(username=importing.IMPORTER)
-    assert (importer.is_active, importer.wants_mail) == (False, False)
+    assert (importer.is_active, importer.mail_pace) == (False, "none")
     assert not importer.has_usable_password()
     assert not Subscription.objects.exists()
     assert mail.outbox == []

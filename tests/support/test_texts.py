@@ -4,7 +4,7 @@ import pytest
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from support.templatetags.texts import after, beginning, highlight, markdown, percent, when
+from support.templatetags.texts import after, beginning, markdown, percent, when
 
 
 @pytest.mark.parametrize(
@@ -41,23 +41,6 @@ def test_a_beginning_is_plain_short_and_still_harmless():
     )
     assert len(beginning("word " * 200, 100)) <= 100
     assert beginning("").strip() == ""
-
-
-def test_the_words_of_a_search_are_marked_whatever_their_case():
-    assert highlight("Where is the Switch?", "switch in") == ("Where is the <mark>Switch</mark>?")
-    assert highlight("Switches", "switch") == "<mark>Switch</mark>es"
-
-
-@pytest.mark.parametrize("query", ["", "a b", "(((", "\\", "a.*b"])
-def test_a_search_without_words_marks_nothing_and_breaks_nothing(query):
-    assert highlight("Where is (((it?", query) == "Where is (((it?"
-
-
-def test_marking_leaves_a_title_as_inert_as_it_was():
-    shown = highlight("<script>alert('switch')</script>", "script switch")
-
-    assert "<script" not in shown
-    assert "&lt;<mark>script</mark>&gt;" in shown
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_what_one_asked_says_what_became_of_it(client, pair, merged, customer):
     AnswerFactory(question=QuestionFactory(asked_by=customer))
     shown = html(client, reverse("mine"), customer)
 
-    assert shown.count("Together with another question") == 1
+    assert shown.count("Together with another") == 1
     assert "Answered" in shown
 
 
@@ -197,3 +197,44 @@ def test_a_question_page_costs_the_same_however_long_its_thread(
         client.get(short.get_absolute_url())
     with django_assert_max_num_queries(len(of_short)):
         client.get(long.get_absolute_url())
+
+
+def test_addresses_of_answers_and_duplicates_survive_a_merge_and_its_undoing(client, pair, admin):
+    duplicate, canonical = pair
+    answers = [AnswerFactory(question=question) for question in pair]
+    places = [f"{a.question.get_absolute_url()}#answer-{a.pk}" for a in answers]
+
+    def check():
+        """A browser keeps what stands behind the hash when it is led on."""
+        for place, question in zip(places, pair, strict=True):
+            address, _, anchor = place.partition("#")
+            shown = html(client, address)
+            assert f'id="{anchor}"' in shown
+            assert f'href="{place}"' in shown  # the same as before, wherever it is read
+            assert question.title in shown
+
+    check()
+    edge = merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
+    check()
+    assert f'href="{duplicate.get_absolute_url()}"' in html(client, canonical.get_absolute_url())
+    merging.unmerge(merge=edge, by=admin)
+    check()
+    assert page(client, duplicate.get_absolute_url()).redirect_chain == []
+
+
+def test_from_one_s_own_questions_a_way_leads_to_saying_that_it_differs(
+    client, pair, merged, customer
+):
+    shown = html(client, reverse("mine"), customer)
+    address = f"/questions/{pair[1].pk}/?duplicate={pair[0].pk}#dispute-reason"
+
+    assert f'href="{address}"' in shown
+    assert '<details id="different">' in html(client, address)
+
+
+@pytest.mark.parametrize(("code", "is_said"), [("de", True), ("en", False), ("", False)])
+def test_the_language_of_a_question_is_said_where_it_is_not_the_reader_s(client, code, is_said):
+    shown = html(client, QuestionFactory(language=code).get_absolute_url())
+
+    assert ("<span>German</span>" in shown) == is_said
+    assert (f'<h1 dir="auto" lang="{code}">' in shown) == bool(code)

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from dedup import shortlist
 from dedup.management.scratch import milliseconds, scratch_database
-from dedup.ml.text import model_input
+from dedup.ml.text import model_input, text_hash
 from dedup.models import DIMENSIONS
 from support.models import Product, Question, User
 from support.models.question import QuestionQuerySet
@@ -159,7 +159,7 @@ def fill(corpus: Corpus, rows: int) -> Corpus:
     return Corpus(corpus.texts + texts, corpus.mates, vectors)
 
 
-def load(corpus: Corpus) -> float:
+def load(corpus: Corpus, fingerprint: str = FINGERPRINT) -> float:
     """Writes the corpus into the tables by binary COPY; returns seconds, indexes included.
 
     Row number n becomes question n + 1. The products in `RARE` get their share of all rows.
@@ -195,8 +195,10 @@ def load(corpus: Corpus) -> float:
         columns = "question_id, vector, text_hash, fingerprint, embedded_at"
         with cursor.copy(f"COPY dedup_embedding ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["int8", "halfvec", "varchar", "varchar", "timestamptz"])
-            for n, vector in enumerate(corpus.vectors):
-                copy.write_row((n + 1, shortlist.point(vector), "", FINGERPRINT, now))
+            for n, (text, vector) in enumerate(zip(corpus.texts, corpus.vectors, strict=True)):
+                read = text_hash(model_input(text[:200], ""))
+                copy.write_row((n + 1, shortlist.point(vector), read, fingerprint, now))
+        cursor.execute("SELECT setval('support_question_id_seq', %s)", [len(corpus.texts)])
         cursor.execute(
             "CREATE INDEX embedding_hnsw ON dedup_embedding USING hnsw"
             " (vector halfvec_cosine_ops) WITH (m = 16, ef_construction = 64)"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -68,6 +69,9 @@ def _people(rows: list[dict[str, Any]]) -> dict[str, User]:
                 "email": row["email"],
                 "password": password,
             },
+        )
+        EmailAddress.objects.get_or_create(
+            user=person, email=person.email, defaults={"verified": True, "primary": True}
         )
         person.groups.add(Group.objects.get(name=row["role"]))
         people[row["username"]] = person

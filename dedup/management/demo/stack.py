@@ -27,6 +27,10 @@ PROCESSES: dict[str, list[str]] = {
     "interactive": [
         "celery", "-A", "support", "worker", "-Q", "interactive", "-c", "1", "-n", "interactive@%h",
     ],
+    "mail": [
+        "celery", "-A", "support.celery:mail_app", "worker", "-Q", "mail", "-c", "1",
+        "-n", "mail@%h",
+    ],
     "beat": ["celery", "-A", "support", "beat", "--schedule", "{folder}/beat"],
     "web": [
         "gunicorn", "support.wsgi", "--bind", "{host}:{port}", "--workers", "2", "--threads", "4",

@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                     is_active=False,
                     is_staff=False,
                     is_superuser=False,
-                    wants_mail=False,
+                    mail_pace="none",
                 ),
                 name="user_erased_has_nothing_left",
             ),
