@@ -4,14 +4,17 @@ import re
 from datetime import datetime, timedelta
 
 import nh3
+from babel import Locale
 from django import template
+from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import NaturalTimeFormatter
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
-from django.utils.translation import get_language_info, gettext
+from django.utils.translation import get_language, gettext, to_locale
 from django.utils.translation import gettext_lazy as _
 from markdown_it import MarkdownIt
 
@@ -72,7 +75,7 @@ def highlight(text: str, query: str) -> SafeString:
 @register.filter
 def percent(share: float) -> str:
     """0.934 as 93 %, never rounded up to certainty."""
-    return f"{min(99, max(1, int(share * 100)))} %"
+    return gettext("%(number)s %%") % {"number": min(99, max(1, int(share * 100)))}
 
 
 @register.filter
@@ -90,7 +93,8 @@ def when(moment: datetime) -> SafeString:
 def _ago(moment: datetime) -> str:
     if timezone.now() - moment < timedelta(minutes=1):
         return gettext("just now")
-    return gettext("%(time)s ago") % {"time": timesince(moment, depth=1)}
+    spans = NaturalTimeFormatter.past_substrings  # as they stand after "ago", not by themselves
+    return gettext("%(time)s ago") % {"time": timesince(moment, time_strings=spans, depth=1)}
 
 
 @register.filter
@@ -108,11 +112,11 @@ def after(text: str, prefix: str) -> str:
 @register.filter
 def languages(codes: list[str]) -> str:
     """Languages by the names that the reader knows them by; the code where there is no name."""
-    return ", ".join(_language(code) for code in codes)
+    return ", ".join(language(code) for code in codes)
 
 
-def _language(code: str) -> str:
-    try:
-        return str(get_language_info(code)["name_translated"])
-    except KeyError:
-        return code
+@register.filter
+def language(code: str) -> str:
+    """A language by the name that the reader knows it by; its code where it has no name."""
+    reader = Locale.parse(to_locale(get_language() or settings.LANGUAGE_CODE))
+    return str(reader.languages.get(code, code))
