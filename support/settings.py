@@ -160,7 +160,10 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_COOKIE_HTTPONLY, LANGUAGE_COOKIE_SECURE = True, HTTPS
 LANGUAGE_COOKIE_SAMESITE, LANGUAGE_COOKIE_AGE = "Lax", 31_536_000  # seconds
-LOCALE_PATHS = [BASE_DIR / "support" / "locale"]
+LOCALE_PATHS = [
+    BASE_DIR / "support" / "locale",
+    BASE_DIR / "support" / "locale" / "libraries",  # where Django and the like lack or mix words
+]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"

@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 
 import nh3
 from babel import Locale
+from babel.dates import TIMEDELTA_UNITS, format_timedelta
+from babel.lists import format_list
 from django import template
 from django.conf import settings
-from django.contrib.humanize.templatetags.humanize import NaturalTimeFormatter
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
 from django.utils.translation import get_language, gettext, to_locale
 from django.utils.translation import gettext_lazy as _
 from markdown_it import MarkdownIt
@@ -93,8 +93,12 @@ def when(moment: datetime) -> SafeString:
 def _ago(moment: datetime) -> str:
     if timezone.now() - moment < timedelta(minutes=1):
         return gettext("just now")
-    spans = NaturalTimeFormatter.past_substrings  # as they stand after "ago", not by themselves
-    return gettext("%(time)s ago") % {"time": timesince(moment, time_strings=spans, depth=1)}
+    seconds = (timezone.now() - moment).total_seconds()
+    whole = next(seconds // size * size for _unit, size in TIMEDELTA_UNITS if seconds >= size)
+    passed = timedelta(
+        seconds=-whole
+    )  # Django's own words for it do not stand after "ago" in German
+    return format_timedelta(passed, add_direction=True, threshold=1, locale=_reader())
 
 
 @register.filter
@@ -112,11 +116,15 @@ def after(text: str, prefix: str) -> str:
 @register.filter
 def languages(codes: list[str]) -> str:
     """Languages by the names that the reader knows them by; the code where there is no name."""
-    return ", ".join(language(code) for code in codes)
+    return format_list([language(code) for code in codes], locale=_reader())
 
 
 @register.filter
 def language(code: str) -> str:
     """A language by the name that the reader knows it by; its code where it has no name."""
-    reader = Locale.parse(to_locale(get_language() or settings.LANGUAGE_CODE))
-    return str(reader.languages.get(code, code))
+    return str(_reader().languages.get(code, code))
+
+
+def _reader() -> Locale:
+    """What is known of the language in which the page is read."""
+    return Locale.parse(to_locale(get_language() or settings.LANGUAGE_CODE))
