@@ -6,6 +6,8 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from support import audit, models, outbox
 
@@ -31,7 +33,7 @@ class PersonAdmin(UserAdmin):
     list_filter = ["groups", "is_active", "is_guest"]
     fieldsets = [
         *(UserAdmin.fieldsets or []),
-        ("Portal", {"fields": ["display_name", "mail_pace"]}),
+        (_("Portal"), {"fields": ["display_name", "mail_pace"]}),
     ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -113,11 +115,16 @@ class OutboxAdmin(ReadOnly):
     list_select_related = ["question"]
     actions = ["check_again"]
 
-    @admin.action(description="Check again", permissions=["view"])
+    @admin.action(description=_("Check again"), permissions=["view"])
     def check_again(self, request: HttpRequest, chosen: Any) -> None:
         ids = list(chosen.values_list("question", flat=True))
         count = outbox.retry_quarantined(question_ids=ids)
-        messages.success(request, f"{count} questions will be checked again.")
+        said = ngettext(
+            "%(count)s question will be checked again.",
+            "%(count)s questions will be checked again.",
+            count,
+        )
+        messages.success(request, said % {"count": count})
 
 
 @admin.register(models.MergeGrant)

@@ -97,7 +97,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "support.http.LanguageMiddleware",
     "support.http.refuse_unreadable",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -154,11 +154,16 @@ CACHES = {
 CELERY_BROKER_URL = REDIS_URL
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English")]  # what we have words in; another would show in half of a page only
+LANGUAGES = [("en", "English"), ("de", "German"), ("ar", "Arabic")]  # what we have all words in
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
-LOCALE_PATHS = [BASE_DIR / "support" / "locale"]
+LANGUAGE_COOKIE_HTTPONLY, LANGUAGE_COOKIE_SECURE = True, HTTPS
+LANGUAGE_COOKIE_SAMESITE, LANGUAGE_COOKIE_AGE = "Lax", 31_536_000  # seconds
+LOCALE_PATHS = [
+    BASE_DIR / "support" / "locale",
+    BASE_DIR / "support" / "locale" / "libraries",  # where Django and the like lack or mix words
+]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
