@@ -102,12 +102,6 @@ def after(text: str, prefix: str) -> str:
 
 
 @register.filter
-def language_name(code: str) -> str:
-    """A language by the name that the reader knows it by."""
-    return _language(code)
-
-
-@register.filter
 def languages(codes: list[str]) -> str:
     """Languages by the names that the reader knows them by; the code where there is no name."""
     return format_list([language(code) for code in codes], locale=_reader())
