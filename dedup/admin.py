@@ -7,6 +7,8 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from dedup import desk, models, releases, review
 from dedup.ml.artifact import ArtifactRefused
@@ -26,24 +28,23 @@ class FlagAdmin(ReadOnly):
     def get_queryset(self, request: HttpRequest) -> Any:
         return models.Flag.objects.unhidden()
 
-    @admin.display(description="Questions")
+    @admin.display(description=_("Questions"))
     def pair(self, flag: models.Flag) -> str:
         return f"{flag.older} | {flag.newer}"
 
-    @admin.display(description="Probability", ordering="probability")
+    @admin.display(description=_("Probability"), ordering="probability")
     def share(self, flag: models.Flag) -> str:
         return percent(flag.probability)
 
     @admin.display(description="")
     def open_in_review(self, flag: models.Flag) -> str:
-        return format_html(
-            '<a href="{}">open in review</a>', reverse("review_card", args=[flag.pk])
-        )
+        address, name = reverse("review_card", args=[flag.pk]), gettext("open in review")
+        return format_html('<a href="{}">{}</a>', address, name)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("dedup.review_flag")
 
-    @admin.action(description="Duplicate: confirm", permissions=["review"])
+    @admin.action(description=_("Duplicate: confirm"), permissions=["review"])
     def confirm(self, request: HttpRequest, chosen: Any) -> None:
         """Confirm each, in the direction that its card proposes; merged where one may merge."""
 
@@ -52,24 +53,24 @@ class FlagAdmin(ReadOnly):
 
         self._each(request, chosen.select_related("older__canonical", "newer__canonical"), decide)
 
-    @admin.action(description="Not a duplicate: dismiss", permissions=["review"])
+    @admin.action(description=_("Not a duplicate: dismiss"), permissions=["review"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
         self._each(request, chosen, lambda flag, by: review.dismiss(flag=flag, by=by))
 
-    @admin.action(description="Related, not the same", permissions=["review"])
+    @admin.action(description=_("Related, not the same"), permissions=["review"])
     def relate(self, request: HttpRequest, chosen: Any) -> None:
         self._each(
             request, chosen, lambda flag, by: review.dismiss(flag=flag, by=by, is_related=True)
         )
 
-    @admin.action(description="Skip", permissions=["review"])
+    @admin.action(description=_("Skip"), permissions=["review"])
     def skip(self, request: HttpRequest, chosen: Any) -> None:
         self._each(request, chosen, lambda flag, by: review.skip(flag=flag, by=by))
 
     def has_merge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("support.merge_question")
 
-    @admin.action(description="Merge what was confirmed", permissions=["merge"])
+    @admin.action(description=_("Merge what was confirmed"), permissions=["merge"])
     def merge(self, request: HttpRequest, chosen: Any) -> None:
         """All or none, in the direction that the merge desk proposes."""
         assert isinstance(request.user, User)
@@ -79,7 +80,8 @@ class FlagAdmin(ReadOnly):
         except (review.ReviewRefused, merging.MergeRefused) as error:
             messages.error(request, str(error))
             return
-        messages.success(request, f"{len(edges)} merged.")
+        said = ngettext("%(count)s merged.", "%(count)s merged.", len(edges))
+        messages.success(request, said % {"count": len(edges)})
 
     def _each(
         self, request: HttpRequest, chosen: Any, decide: Callable[[models.Flag, User], object]
@@ -92,7 +94,8 @@ class FlagAdmin(ReadOnly):
                 done += 1
             except (review.ReviewRefused, merging.MergeRefused) as error:
                 messages.error(request, f"{flag}: {error}")
-        messages.success(request, f"{done} decided.")
+        said = ngettext("%(count)s decided.", "%(count)s decided.", done)
+        messages.success(request, said % {"count": done})
 
 
 @admin.register(models.Review)
@@ -115,7 +118,7 @@ class MergeDeskAdmin(MergeAdmin):
     def has_merge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("support.merge_question")
 
-    @admin.action(description="Take back", permissions=["merge"])
+    @admin.action(description=_("Take back"), permissions=["merge"])
     def take_back(self, request: HttpRequest, chosen: Any) -> None:
         """All or none."""
         assert isinstance(request.user, User)
@@ -124,7 +127,8 @@ class MergeDeskAdmin(MergeAdmin):
         except merging.MergeRefused as error:
             messages.error(request, str(error))
             return
-        messages.success(request, f"{len(undone)} taken back.")
+        said = ngettext("%(count)s taken back.", "%(count)s taken back.", len(undone))
+        messages.success(request, said % {"count": len(undone)})
 
 
 admin.site.unregister(Merge)
@@ -140,14 +144,15 @@ class ReleaseAdmin(ReadOnly):
     def has_activate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("dedup.activate_release")
 
-    @admin.action(description="Put into service", permissions=["activate"])
+    @admin.action(description=_("Put into service"), permissions=["activate"])
     def activate(self, request: HttpRequest, chosen: Any) -> None:
         if chosen.count() != 1:
-            messages.error(request, "Choose one release.")
+            messages.error(request, gettext("Choose one release."))
             return
         try:
             release = releases.activate(release=chosen.get(), by=request.user)  # type: ignore[arg-type]
         except ArtifactRefused as error:
-            messages.error(request, f"Refused: {error}")
+            messages.error(request, gettext("Refused: %(reason)s") % {"reason": error})
             return
-        messages.success(request, f"{release} is in service.")
+        said = gettext("%(release)s is in service.")
+        messages.success(request, said % {"release": release})

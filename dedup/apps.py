@@ -1,8 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class DedupConfig(AppConfig):
     name = "dedup"
+    verbose_name = _("Duplicates")
 
     def ready(self) -> None:
         from dedup import checks, erasing, exporting  # noqa: F401, PLC0415 - needs ready apps

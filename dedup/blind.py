@@ -12,6 +12,7 @@ from datetime import datetime
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from dedup import queue
 from dedup.models import BlindItem, Flag, FlagQuerySet, Review
@@ -131,9 +132,9 @@ def item_of(flag: Flag, reviewer: User) -> BlindItem | None:
 def answer(*, item: BlindItem, verdict: str, by: User, now: datetime | None = None) -> BlindItem:
     """Store what `by` says of a known case, and nothing else. Raises NotYours, AnsweredAlready."""
     if item.by_id != by.pk:
-        raise NotYours("Only who was asked can answer.")
+        raise NotYours(_("Only who was asked can answer."))
     open_item = BlindItem.objects.filter(pk=item.pk, verdict="")
     if not open_item.update(verdict=verdict, decided_at=now or timezone.now()):
-        raise AnsweredAlready("You have said already what you think of this pair.")
+        raise AnsweredAlready(_("You have said already what you think of this pair."))
     item.refresh_from_db()
     return item

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from dedup import marks, review
 from dedup.models import Flag, FlagQuerySet, Release, Review, Score
@@ -56,7 +57,7 @@ def more(flag: Flag, *, roots: Mapping[int, int], now: datetime | None = None) -
     edges = list(leading.values_list("pk", "low", "high")[:MOST_EDGES])  # type: ignore[misc]
     if flag.pk not in {pk for pk, *_ in edges}:
         return 0
-    return len({pk for _, *pair in edges for pk in pair} - set(roots.values()))
+    return len({pk for _flag, *pair in edges for pk in pair} - set(roots.values()))
 
 
 def around(flag: Flag, *, now: datetime | None = None) -> Cluster | None:
@@ -241,15 +242,15 @@ def _refuse_strangers(
     canonical: int | None,
 ) -> None:
     if len(set(same)) < 2:
-        raise NotOfCluster("Choose two or more that are the same.")
+        raise NotOfCluster(_("Choose two or more that are the same."))
     if not {*same, *out} <= set(threads) or set(same) & set(out):
-        raise NotOfCluster("These questions do not belong together.")
+        raise NotOfCluster(_("These questions do not belong together."))
     if canonical and canonical not in same:
-        raise NotOfCluster("The question that is to stay is not one of those that are the same.")
+        raise NotOfCluster(_("The question that is to stay is not one of those that are the same."))
     for pk in (*same, *out):
         if threads[pk].canonical_id:
             raise merging.NotLive(
-                "One of these questions is merged already.",
+                _("One of these questions is merged already."),
                 question=pk,
                 canonical=threads[pk].canonical_id,
             )

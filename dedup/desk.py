@@ -10,6 +10,7 @@ from datetime import datetime
 
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from dedup import review
 from dedup.marks import across, pair_of
@@ -139,15 +140,15 @@ def merge_many(
     merging.refuse_stale(threads, seen or {})
     waiting = list(Flag.objects.to_merge().filter(pk__in=flag_ids))
     if {flag.pk for flag in waiting} != set(flag_ids):
-        raise NotWaiting("Some of these pairs do not wait to be merged any more.")
+        raise NotWaiting(_("Some of these pairs do not wait to be merged any more."))
     asked = [(flag.pk, (goes.pk, stays.pk)) for flag, goes, stays in proposals(waiting)]
     if shown is not None and any(shown.get(pk) != pair for pk, pair in asked):
-        raise merging.Stale("These questions would be merged otherwise than you saw.")
+        raise merging.Stale(_("These questions would be merged otherwise than you saw."))
     if shown is not None:
-        never_seen = {pk: 0 for _, pair in asked for pk in pair}
+        never_seen = {pk: 0 for _flag, pair in asked for pk in pair}
         merging.refuse_stale(threads, never_seen | dict(seen or {}))
     edges = []
-    for _, pair in asked:
+    for _flag, pair in asked:
         now_live = Question.objects.in_bulk(pair)
         goes, stays = (now_live[pk].root_id for pk in pair)  # as the merges before have left them
         if goes != stays:
@@ -210,10 +211,10 @@ def dispute(*, question: Question, by: User, reason: str, now: datetime | None =
     threads = merging.lock_threads(question.pk)
     question = threads[question.pk]
     if question.asked_by_id != by.pk:
-        raise NotYours("Only who asked a question can say that it is different.")
+        raise NotYours(_("Only who asked a question can say that it is different."))
     edge = Merge.objects.in_force().filter(duplicate=question).select_related("canonical").first()
     if edge is None:
-        raise NotMerged("This question is not merged into another.")
+        raise NotMerged(_("This question is not merged into another."))
     flag = _pair(question, edge.canonical, edge)
     flag.status, flag.decided_at = Flag.Status.OPEN, None
     flag.lane, flag.asked_share = Flag.Lane.FLAGGED, 1.0
@@ -234,7 +235,7 @@ def link(*, one: Question, other: Question, by: User, now: datetime | None = Non
     threads = merging.lock_threads(one.pk, other.pk)
     one, other = threads[one.pk], threads[other.pk]
     if one.has_same_readers_as(other):
-        raise NotLinked("The same people may read both: they can be merged.")
+        raise NotLinked(_("The same people may read both: they can be merged."))
     flag = _pair(one, other)
     if flag.pk and flag.status == Flag.Status.CONFIRMED:
         return None
@@ -253,7 +254,7 @@ def linked(question: Question) -> list[Question]:
     known = Flag.objects.filter(either, status__in=[Flag.Status.CONFIRMED, Flag.Status.RELATED])
     ends = known.with_roots().values_list("low", "high", "status")  # type: ignore[misc]
     related = {pk for *pair, status in ends for pk in pair if status == Flag.Status.RELATED}
-    roots = {pk for *pair, _ in ends for pk in pair}
+    roots = {pk for *pair, _status in ends for pk in pair}
     others = Question.objects.filter(pk__in=roots).exclude(pk__in=members).order_by("pk")
     return [o for o in others if o.pk in related or not o.has_same_readers_as(question)]
 
@@ -279,5 +280,5 @@ def _release(edge: Merge | None) -> Release:
     release = known.filter(name=edge.release).first() if edge else None
     release = release or known.first()
     if release is None:
-        raise NotReviewable("Nothing can be reviewed before there is a release.")
+        raise NotReviewable(_("Nothing can be reviewed before there is a release."))
     return release

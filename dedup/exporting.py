@@ -1,4 +1,4 @@
-"""What an export has of the rows of review: what the person said, never a score they may not see."""
+"""What an export has of the rows of review: what somebody said, never a score."""
 
 from support.exporting import Rows, Without
 

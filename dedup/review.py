@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from dedup import marks
 from dedup.models import Flag, Review, ReviewQuerySet
@@ -30,7 +31,7 @@ class FlagClosed(ReviewRefused):
     code = "flag_closed"
 
     def __init__(self, flag: Flag) -> None:
-        super().__init__("This pair has been decided already.")
+        super().__init__(_("This pair has been decided already."))
         self.flag = flag
         self.last = flag.reviews.standing().order_by("-pk").select_related("by").first()
 
@@ -79,7 +80,7 @@ def confirm(
     flag = _open(flag, threads)
     merging.refuse_stale(threads, seen or {})
     if canonical.pk not in threads:
-        raise NotOfPair("The question that is to stay is not one of the two.")
+        raise NotOfPair(_("The question that is to stay is not one of the two."))
     one, other = (threads[threads[pk].root_id] for pk in (flag.older_id, flag.newer_id))
     stays = threads[threads[canonical.pk].root_id]
     goes = other if stays.pk == one.pk else one
@@ -143,7 +144,7 @@ def snooze(
     """
     now = now or timezone.now()
     if not now < until <= now + LONGEST_SNOOZE:
-        raise WrongTime("Choose a time within the next three months.")
+        raise WrongTime(_("Choose a time within the next three months."))
     flag = _open(flag)
     flag.snoozed_until, flag.snoozed_left = until, more
     return _pass_on(flag, Review.Verdict.SNOOZED, by=by, now=now)
@@ -173,7 +174,7 @@ def undo(*, review: Review, by: User, now: datetime | None = None) -> Flag:
     locked = {flag.pk: flag for flag in flags.select_for_update(of=["self"])}
     for said in _together(review).order_by("-pk").select_for_update(of=["self"]):
         if said.by_id != by.pk or not _is_newest(said, locked[said.flag_id]):
-            raise NotYours("Only the newest decision can be taken back, by who took it.")
+            raise NotYours(_("Only the newest decision can be taken back, by who took it."))
         _take_back(said, locked[said.flag_id], by=by, now=now)
     return locked[review.flag_id]
 
@@ -280,9 +281,9 @@ def send_back(*, flag: Flag, by: User, note: str, now: datetime | None = None) -
     flag = Flag.objects.select_for_update(of=["self"]).select_related("release").get(pk=flag.pk)
     one, other = (threads[threads[pk].root_id] for pk in flag.question_ids)
     if flag.status != Flag.Status.CONFIRMED or one.pk == other.pk:
-        raise NotWaiting("This pair does not wait to be merged any more.")
+        raise NotWaiting(_("This pair does not wait to be merged any more."))
     if not merging.may_merge(by, one, other):
-        raise merging.NotAllowed("Only who may merge a pair can send it back.")
+        raise merging.NotAllowed(_("Only who may merge a pair can send it back."))
     flag.reviews.standing().filter(verdict=Review.Verdict.CONFIRMED).update(undone_at=now)
     flag.status, flag.decided_at = Flag.Status.OPEN, None
     flag.lane, flag.asked_share = Flag.Lane.FLAGGED, 1.0

@@ -7,8 +7,8 @@ from django.contrib.auth.admin import UserAdmin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from support import audit, erasing, merging, models, outbox
 
@@ -36,7 +36,7 @@ class PersonAdmin(UserAdmin):
     fieldsets = [
         *(UserAdmin.fieldsets or []),
         (
-            "Portal",
+            _("Portal"),
             {
                 "fields": [
                     "display_name",
@@ -66,9 +66,7 @@ class PersonAdmin(UserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @admin.action(
-        description=gettext_lazy("Erase, with all that they wrote"), permissions=["change"]
-    )
+    @admin.action(description=_("Erase, with all that they wrote"), permissions=["change"])
     def erase(self, request: HttpRequest, chosen: Any) -> HttpResponse | None:
         """Erase each of them, once that was confirmed on a page of its own."""
         people = chosen.filter(erased_at__isnull=True).order_by("pk")
@@ -89,7 +87,9 @@ class PersonAdmin(UserAdmin):
                 done += 1
             except (erasing.NotAllowed, erasing.LastAdmin, merging.ThreadsMoved) as error:
                 messages.error(request, f"{person}: {error}")
-        messages.success(request, _("%(count)d erased.") % {"count": done})
+        if done:
+            said = ngettext("%(count)d person was erased.", "%(count)d people were erased.", done)
+            messages.success(request, said % {"count": done})
         return None
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -158,11 +158,16 @@ class OutboxAdmin(ReadOnly):
     list_select_related = ["question"]
     actions = ["check_again"]
 
-    @admin.action(description="Check again", permissions=["view"])
+    @admin.action(description=_("Check again"), permissions=["view"])
     def check_again(self, request: HttpRequest, chosen: Any) -> None:
         ids = list(chosen.values_list("question", flat=True))
         count = outbox.retry_quarantined(question_ids=ids)
-        messages.success(request, f"{count} questions will be checked again.")
+        said = ngettext(
+            "%(count)s question will be checked again.",
+            "%(count)s questions will be checked again.",
+            count,
+        )
+        messages.success(request, said % {"count": count})
 
 
 @admin.register(models.MergeGrant)

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from support import audit, language, merging, outbox
 from support.models import Product, Question, Subscription, User
@@ -63,10 +64,10 @@ def edit_question(
     now = now or timezone.now()
     question = Question.objects.select_for_update().get(pk=question.pk)
     if question.version != seen:
-        raise merging.Stale("This question was edited meanwhile.", changed=[question.pk])
+        raise merging.Stale(_("This question was edited meanwhile."), changed=[question.pk])
     is_merged = question.canonical_id or question.duplicates.exists()
     if audience != question.audience and is_merged:
-        raise AudienceFixed("This question is merged: who may read it cannot change.")
+        raise AudienceFixed(_("This question is merged: who may read it cannot change."))
     question.title, question.body, question.audience = title.strip(), body.strip(), audience
     question.language = language.detected(title, body)
     question.version += 1

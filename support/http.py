@@ -12,8 +12,12 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.locale import LocaleMiddleware
 from django.shortcuts import redirect, render
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views import defaults
 from django_htmx.middleware import HtmxDetails
 from django_structlog.middlewares import RequestMiddleware
@@ -39,7 +43,7 @@ class AccountAdapter(DefaultAccountAdapter):
     """Who signs up is a customer. Guests have an account already, and lack only a password."""
 
     error_messages = DefaultAccountAdapter.error_messages | {
-        "email_taken": gettext_lazy(
+        "email_taken": _(
             "This address has an account. Without a password, sign in with a code that we send "
             "there; then you can set one."
         )
@@ -65,33 +69,53 @@ def site(request: HttpRequest) -> dict[str, Any]:
     return {"is_demo": settings.DEMO}
 
 
+class LanguageMiddleware(LocaleMiddleware):
+    """Pages are in their reader's language; what programs read is not, whatever they ask for."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        translation.activate(language_of(request))
+        request.LANGUAGE_CODE = translation.get_language()
+
+
+def language_of(request: HttpRequest) -> str:
+    """The language to answer in: chosen on a page, or else the first known one of the browser's."""
+    if is_for_program(request):
+        return settings.LANGUAGE_CODE
+    return translation.get_language_from_request(request)
+
+
 def refuse_unreadable(get_response: Handler) -> Handler:
     """Answer what no view can read: NUL in address or form, a body too large, Postgres away."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
-            return refusal(request, 400, "invalid_character", "The address has a NUL character.")
+            return refusal(request, 400, "invalid_character", _("The address has a NUL character."))
         length = request.META.get("CONTENT_LENGTH") or "0"
         if length.isdigit() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-            return refusal(request, 413, "too_large", f"At most {limit} bytes are taken.")
+            return refusal(request, 413, "too_large", _too_large())
         return get_response(request)
 
-    def process_view(request: HttpRequest, *_: Any) -> HttpResponse | None:
+    def process_view(request: HttpRequest, *_view: Any) -> HttpResponse | None:
         if is_for_program(request):
             return None  # it takes no forms
         if any("\0" in text for name, texts in request.POST.lists() for text in (name, *texts)):
-            return refusal(request, 400, "invalid_character", "The form has a NUL character.")
+            return refusal(request, 400, "invalid_character", _("The form has a NUL character."))
         return None
 
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, RequestDataTooBig):
-            return refusal(request, 413, "too_large", "The request is too large.")
+            return refusal(request, 413, "too_large", _("The request is too large."))
         return unavailable(request) if isinstance(error, DATABASE_AWAY) else None
 
     middleware.process_view = process_view  # type: ignore[attr-defined]
     middleware.process_exception = process_exception  # type: ignore[attr-defined]
     return middleware
+
+
+def _too_large() -> str:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    said = ngettext("At most %(count)s byte is taken.", "At most %(count)s bytes are taken.", limit)
+    return said % {"count": limit}
 
 
 def require_second_factor(get_response: Handler) -> Handler:
@@ -120,17 +144,18 @@ def is_for_program(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
 
-def refusal(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
-    """Problem details (RFC 9457) for programs, a page for people."""
-    if is_for_program(request):
-        body = problems.details(status=status, code=code, detail=detail)
-        return JsonResponse(body, status=status, content_type=problems.MEDIA_TYPE)
-    return render(None, "refusal.html", {"status": status, "detail": detail}, status=status)
+def refusal(request: HttpRequest, status: int, code: str, detail: str | Promise) -> HttpResponse:
+    """Problem details (RFC 9457) for programs, a page for people in their language."""
+    with translation.override(language_of(request)):  # also where nothing has asked for it yet
+        if is_for_program(request):
+            body = problems.details(status=status, code=code, detail=str(detail))
+            return JsonResponse(body, status=status, content_type=problems.MEDIA_TYPE)
+        return render(None, "refusal.html", {"status": status, "detail": detail}, status=status)
 
 
 def unavailable(request: HttpRequest) -> HttpResponse:
     """The database cannot be reached, or gave up: a moment later it may answer."""
-    response = refusal(request, 503, "unavailable", "Please try again in a moment.")
+    response = refusal(request, 503, "unavailable", _("Please try again in a moment."))
     response["Retry-After"] = "5"
     return response
 
@@ -159,7 +184,7 @@ def client_of(request: HttpRequest) -> str:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """What Django itself refuses, such as a host that is not ours."""
-    return refusal(request, 400, "bad_request", "This request cannot be answered.")
+    return refusal(request, 400, "bad_request", _("This request cannot be answered."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -17,6 +17,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from support import audit, notifications
 from support.models import Answer, Merge, Question, User
@@ -126,7 +127,7 @@ def lock_threads(*question_ids: int) -> dict[int, Question]:
     To be called in a transaction, before any other lock is taken. Raises Question.DoesNotExist
     when an id is unknown, ThreadsMoved when the threads gained or lost members at every look.
     """
-    for _ in range(LOOKS - 1):
+    for _look in range(LOOKS - 1):
         try:
             with transaction.atomic():  # a savepoint: going back to it lets the locks go
                 return _lock(question_ids)
@@ -143,7 +144,7 @@ def _lock(question_ids: Iterable[int]) -> dict[int, Question]:
     locked = Question.objects.filter(pk__in=expected).order_by("pk").select_for_update()
     by_id = {question.pk: question for question in locked}
     if set(members.values_list("pk", flat=True)) != expected:
-        raise ThreadsMoved("These questions are being merged by somebody else.")
+        raise ThreadsMoved(_("These questions are being merged by somebody else."))
     return by_id
 
 
@@ -340,27 +341,27 @@ def refuse(duplicate: Question, canonical: Question, *, by: User) -> None:
 
 def _require_right(by: User, duplicate: Question, canonical: Question) -> None:
     if not may_merge(by, duplicate, canonical):
-        raise NotAllowed("Merging these needs a right that you do not have.")
+        raise NotAllowed(_("Merging these needs a right that you do not have."))
 
 
 def _require_right_for(by: User, *questions: Question) -> None:
     if not by.may_merge(*(question.product_id for question in questions)):
-        raise NotAllowed("Merging these needs a right that you do not have.")
+        raise NotAllowed(_("Merging these needs a right that you do not have."))
 
 
 def _refuse_impossible(duplicate: Question, canonical: Question) -> None:
     if duplicate.pk == canonical.pk:
-        raise SameQuestion("A question cannot be merged into itself.")
+        raise SameQuestion(_("A question cannot be merged into itself."))
     for question in (duplicate, canonical):
         if question.canonical_id:
             raise NotLive(
-                "One of these questions is merged already.",
+                _("One of these questions is merged already."),
                 question=question.pk,
                 canonical=question.canonical_id,
             )
     if not duplicate.has_same_readers_as(canonical):
         raise AudienceDiffers(
-            "Other people may read the one than the other: they stay linked only."
+            _("Other people may read the one than the other: they stay linked only.")
         )
 
 
@@ -370,4 +371,4 @@ def refuse_stale(threads: Mapping[int, Question], seen: Mapping[int, int]) -> No
         pk for pk, version in seen.items() if pk in threads and threads[pk].version != version
     ]
     if changed:
-        raise Stale("These questions were edited meanwhile.", changed=sorted(changed))
+        raise Stale(_("These questions were edited meanwhile."), changed=sorted(changed))

@@ -98,7 +98,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "support.http.LanguageMiddleware",
     "support.http.refuse_unreadable",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -160,11 +160,16 @@ CACHES = {
 CELERY_BROKER_URL = REDIS_URL
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English")]  # what we have words in; another would show in half of a page only
+LANGUAGES = [("en", "English"), ("de", "German"), ("ar", "Arabic")]  # what we have all words in
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
-LOCALE_PATHS = [BASE_DIR / "support" / "locale"]
+LANGUAGE_COOKIE_HTTPONLY, LANGUAGE_COOKIE_SECURE = True, HTTPS
+LANGUAGE_COOKIE_SAMESITE, LANGUAGE_COOKIE_AGE = "Lax", 31_536_000  # seconds
+LOCALE_PATHS = [
+    BASE_DIR / "support" / "locale",
+    BASE_DIR / "support" / "locale" / "libraries",  # where Django and the like lack or mix words
+]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
@@ -198,6 +203,7 @@ ACCOUNT_EMAIL_VERIFICATION = "optional"  # unconfirmed, one hears of nothing (no
 ACCOUNT_LOGIN_BY_CODE_ENABLED = True  # how guests come back; a second factor is asked for after it
 ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 15 * 60  # seconds: mail may be slow
 ACCOUNT_FORMS = {"request_login_code": "support.forms.LoginCodeForm"}
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 5 * 60  # seconds for which somebody has just proved who they are
 ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.http.AccountAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]

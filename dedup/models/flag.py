@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When, Window
 from django.db.models.functions import Coalesce, Greatest, Least, RowNumber
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from dedup.models.release import Release
 from support.models import Merge, Question
@@ -112,17 +113,17 @@ class Flag(models.Model):
     """
 
     class Status(models.TextChoices):
-        OPEN = "open", "Open"
-        CONFIRMED = "confirmed", "Duplicate"
-        DISMISSED = "dismissed", "Not a duplicate"
-        RELATED = "related", "Related"
-        WITHDRAWN = "withdrawn", "No longer likely"
+        OPEN = "open", _("Open")
+        CONFIRMED = "confirmed", _("Duplicate")
+        DISMISSED = "dismissed", _("Not a duplicate")
+        RELATED = "related", _("Related")
+        WITHDRAWN = "withdrawn", _("No longer likely")
 
     class Lane(models.TextChoices):
         """How a pair came to be asked about."""
 
-        FLAGGED = "flagged", "At or above the threshold"
-        SAMPLED = "sampled", "Drawn from below the threshold"
+        FLAGGED = "flagged", _("At or above the threshold")
+        SAMPLED = "sampled", _("Drawn from below the threshold")
 
     older = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_older")
     newer = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_newer")

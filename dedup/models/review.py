@@ -4,6 +4,7 @@ from typing import Self
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from dedup.models.flag import Flag
 
@@ -18,12 +19,12 @@ class Review(models.Model):
     """What one person said of a flag, with the texts and the release as they were then."""
 
     class Verdict(models.TextChoices):
-        CONFIRMED = "confirmed", "Duplicate"
-        DISMISSED = "dismissed", "Not a duplicate"
-        RELATED = "related", "Related, not the same"
-        SKIPPED = "skipped", "Skipped"
-        SNOOZED = "snoozed", "Later"
-        UNSURE = "unsure", "Second opinion wanted"
+        CONFIRMED = "confirmed", _("Duplicate")
+        DISMISSED = "dismissed", _("Not a duplicate")
+        RELATED = "related", _("Related, not the same")
+        SKIPPED = "skipped", _("Skipped")
+        SNOOZED = "snoozed", _("Later")
+        UNSURE = "unsure", _("Second opinion wanted")
 
     DECISIONS = (Verdict.CONFIRMED, Verdict.DISMISSED, Verdict.RELATED)
 

@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import cluster, queue, review
@@ -127,8 +128,12 @@ def decide(request: HtmxRequest, pk: int) -> HttpResponse:
         return _refused(request, pk, wanted, str(error))
     leads_back = next((one for one in said if one.flag_id == pk), said[-1])
     told = {"count": len(said), "title": said[0].canonical}
-    counted = _("%(count)s decided together: “%(title)s” stays.") % told
-    messages.info(request, counted, extra_tags=f"undo-{leads_back.pk}")
+    counted = ngettext(
+        "%(count)s decided together: “%(title)s” stays.",
+        "%(count)s decided together: “%(title)s” stays.",
+        len(said),
+    )
+    messages.info(request, counted % told, extra_tags=f"undo-{leads_back.pk}")
     return redirect(f"{reverse('review_next')}?{wanted.query}")
 
 

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dedup import desk, marks, review
@@ -60,9 +61,9 @@ def merge_many(request: HtmxRequest) -> HttpResponse:
         except (review.ReviewRefused, merging.MergeRefused) as error:
             conflict, status = str(error), 409
         else:
-            said = _("%(count)s merged.") % {"count": len(edges)}
+            said = ngettext("%(count)s merged.", "%(count)s merged.", len(edges))
             request.session["merged_together"] = [edge.pk for edge in edges]
-            messages.success(request, said, extra_tags="unmerge-many")
+            messages.success(request, said % {"count": len(edges)}, extra_tags="unmerge-many")
             return redirect("to_merge")
     waiting = Flag.objects.to_merge().filter(pk__in=chosen)
     previews = [
@@ -75,7 +76,9 @@ def merge_many(request: HtmxRequest) -> HttpResponse:
     ]
     context = {
         "previews": previews,
-        "versions": {pk: seen for _, one, _ in previews for pk, seen in one.versions.items()},
+        "versions": {
+            pk: seen for _flag, one, _marked in previews for pk, seen in one.versions.items()
+        },
         "conflict": conflict,
     }
     return render(request, "dedup/merge_many.html", context, status=status)
@@ -99,12 +102,25 @@ def unmerge_many(request: HtmxRequest) -> HttpResponse:
     try:
         undone = desk.unmerge_many(merges=list(edges), by=request.user)
         at_once = all(e.undone_at and e.undone_at - e.merged_at <= merging.UNDO for e in undone)
-        waiting = _("%(count)s taken back: they wait to be merged again.")
-        marked = _("%(count)s taken back, and remembered as not duplicates.")
-        messages.success(request, (waiting if at_once else marked) % {"count": len(undone)})
+        messages.success(request, _taken_back(len(undone), at_once=at_once))
     except merging.MergeRefused as error:
         messages.error(request, str(error))
     return redirect("to_merge")
+
+
+def _taken_back(count: int, *, at_once: bool) -> str:
+    """What became of pairs whose merges were taken back together."""
+    waiting = ngettext(
+        "%(count)s taken back: it waits to be merged again.",
+        "%(count)s taken back: they wait to be merged again.",
+        count,
+    )
+    marked = ngettext(
+        "%(count)s taken back, and remembered as not a duplicate.",
+        "%(count)s taken back, and remembered as not duplicates.",
+        count,
+    )
+    return (waiting if at_once else marked) % {"count": count}
 
 
 @require_POST

@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import agreement, bulk, queue, review
@@ -137,7 +138,9 @@ def decide_many(request: HtmxRequest) -> HttpResponse:
         except (review.ReviewRefused, merging.MergeRefused) as error:
             conflict = str(error)
         else:
-            said = _("%(count)s decided together.") % {"count": len(reviews)}
+            count = len(reviews)
+            said = ngettext("%(count)s decided together.", "%(count)s decided together.", count)
+            said %= {"count": count}
             messages.info(request, said, extra_tags=f"undo-{reviews[-1].pk}")
             return redirect(queue_url(wanted))
     context = {

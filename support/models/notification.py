@@ -1,23 +1,24 @@
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class Notification(models.Model):
     """A mail that one person is to get. It leaves after the commit, once, or shows as unknown."""
 
     class Kind(models.TextChoices):
-        ANSWER = "answer", "New answer"
-        ACCEPTED = "accepted", "Answer accepted"
-        MERGED = "merged", "Questions merged"
+        ANSWER = "answer", _("New answer")
+        ACCEPTED = "accepted", _("Answer accepted")
+        MERGED = "merged", _("Questions merged")
 
     class Status(models.TextChoices):
-        WAITING = "waiting", "Waiting"
-        SENDING = "sending", "Being sent"
-        SENT = "sent", "Sent"
-        UNKNOWN = "unknown", "Perhaps sent"
-        REFUSED = "refused", "Refused by the mail server"
-        CANCELLED = "cancelled", "Not needed any more"
+        WAITING = "waiting", _("Waiting")
+        SENDING = "sending", _("Being sent")
+        SENT = "sent", _("Sent")
+        UNKNOWN = "unknown", _("Perhaps sent")
+        REFUSED = "refused", _("Refused by the mail server")
+        CANCELLED = "cancelled", _("Not needed any more")
 
     kind = models.CharField(max_length=8, choices=Kind.choices)
     recipient = models.ForeignKey("support.User", models.PROTECT, related_name="notifications")

@@ -8,6 +8,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from support.models.validators import (
     LARGEST_BODY,
@@ -80,8 +81,8 @@ class Question(models.Model):
     """
 
     class Audience(models.TextChoices):
-        PUBLIC = "public", "Public"
-        PRIVATE = "private", "Private"
+        PUBLIC = "public", _("Public")
+        PRIVATE = "private", _("Private")
 
     product = models.ForeignKey(Product, models.PROTECT, related_name="questions")
     title = models.CharField(max_length=LARGEST_TITLE, validators=TITLE_CHECKS)

@@ -3,14 +3,17 @@
 from datetime import datetime, timedelta
 
 import nh3
+from babel import Locale
+from babel.dates import TIMEDELTA_UNITS, format_timedelta
+from babel.lists import format_list
 from django import template
+from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
-from django.utils.translation import get_language_info, gettext
+from django.utils.translation import get_language, gettext, to_locale
 from django.utils.translation import gettext_lazy as _
 from markdown_it import MarkdownIt
 
@@ -61,7 +64,7 @@ def plain(text: str) -> SafeString:
 @register.filter
 def percent(share: float) -> str:
     """0.934 as 93 %, never rounded up to certainty."""
-    return f"{min(99, max(1, int(share * 100)))} %"
+    return gettext("%(number)s %%") % {"number": min(99, max(1, int(share * 100)))}
 
 
 @register.filter
@@ -79,7 +82,12 @@ def when(moment: datetime) -> SafeString:
 def _ago(moment: datetime) -> str:
     if timezone.now() - moment < timedelta(minutes=1):
         return gettext("just now")
-    return gettext("%(time)s ago") % {"time": timesince(moment, depth=1)}
+    seconds = (timezone.now() - moment).total_seconds()
+    whole = next(seconds // size * size for _unit, size in TIMEDELTA_UNITS if seconds >= size)
+    passed = timedelta(
+        seconds=-whole
+    )  # Django's own words for it do not stand after "ago" in German
+    return format_timedelta(passed, add_direction=True, threshold=1, locale=_reader())
 
 
 # In this order: most browsers also name those that they are like.
@@ -119,19 +127,17 @@ def after(text: str, prefix: str) -> str:
 
 
 @register.filter
-def language_name(code: str) -> str:
-    """A language by the name that the reader knows it by."""
-    return _language(code)
+def languages(codes: list[str]) -> str:
+    """Languages by the names that the reader knows them by; the code where there is no name."""
+    return format_list([language(code) for code in codes], locale=_reader())
 
 
 @register.filter
-def languages(codes: list[str]) -> str:
-    """Languages by the names that the reader knows them by; the code where there is no name."""
-    return ", ".join(_language(code) for code in codes)
+def language(code: str) -> str:
+    """A language by the name that the reader knows it by; its code where it has no name."""
+    return str(_reader().languages.get(code, code))
 
 
-def _language(code: str) -> str:
-    try:
-        return str(get_language_info(code)["name_translated"])
-    except KeyError:
-        return code
+def _reader() -> Locale:
+    """What is known of the language in which the page is read."""
+    return Locale.parse(to_locale(get_language() or settings.LANGUAGE_CODE))

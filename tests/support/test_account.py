@@ -1,12 +1,17 @@
+import re
+from urllib.parse import quote
+
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
+from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
+from django.core import mail
 from django.test import Client
 
 from support import tasks
 from support.models import User
-from tests.factories import QuestionFactory
+from tests.factories import QuestionFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -14,10 +19,20 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 
 def signed_in(person, **headers):
-    """A browser that came in by the sign-in page: it has just said who it is."""
+    """A browser that came in by the sign-in page, and whose person proved who they are."""
     client = Client(headers=headers)
     given = {"login": person.username, "password": PASSWORD}
     assert client.post("/accounts/login/", given).status_code == 302
+    assert client.post("/accounts/reauthenticate/", {"password": PASSWORD}).status_code == 302
+    return client
+
+
+def signed_in_by_code(person):
+    """A browser of somebody who has no password."""
+    client = Client()
+    asked = client.post("/accounts/login/code/", {"email": person.email})
+    code = re.search(r"^[A-Z0-9-]{6,}$", mail.outbox[-1].body, re.M)[0]
+    assert client.post(asked["Location"], {"code": code}).status_code == 302
     return client
 
 
@@ -30,6 +45,13 @@ def chosen(**given):
         "mail_pace": "at_once",
         **given,
     }
+
+
+@pytest.fixture
+def guest():
+    person = UserFactory(is_guest=True, password="!none")
+    person.groups.add(Group.objects.get(name="customer"))
+    return person
 
 
 class TestPreferences:
@@ -56,7 +78,8 @@ class TestPreferences:
         assert 'data-theme="dark"' in answer.content.decode()
 
     @pytest.mark.parametrize(
-        "wrong", [{"theme": "plum"}, {"mail_pace": "hourly"}, {"language": "tlh"}, {"time_zone": "Mars/Olympus"},
+        "wrong", [{"theme": "plum"}, {"mail_pace": "hourly"}, {"language": "tlh"},
+                  {"time_zone": "Mars/Olympus"},
                   {"time_zone": "../../etc/passwd"}, {"display_name": "x" * 101}],
     )  # fmt: skip
     def test_what_is_unknown_is_refused_and_said(self, client, customer, wrong):
@@ -139,6 +162,26 @@ class TestErasing:
         customer.refresh_from_db()
         assert (answer.status_code, customer.erased_at) == (400, None)
         assert "This is not your user name." in answer.content.decode()
+
+    def test_a_guest_leaves_after_they_came_in_by_a_code(self, guest):
+        client = signed_in_by_code(guest)
+
+        client.post("/account/erase/", {"username": guest.username})
+
+        guest.refresh_from_db()
+        assert guest.erased_at
+        assert not guest.is_guest
+
+    @pytest.mark.parametrize("path", ["/account/erase/", "/account/export/"])
+    def test_a_guest_who_came_long_ago_comes_in_again_first(self, client, guest, path):
+        client.force_login(guest)
+
+        answer = client.post(path, {"username": guest.username}, follow=True)
+
+        assert answer.redirect_chain == [(f"/accounts/login/code/?next={quote(path, '')}", 302)]
+        assert "Sign in once more" in answer.content.decode()
+        guest.refresh_from_db()
+        assert guest.erased_at is None
 
     @pytest.mark.parametrize("path", ["/account/erase/", "/account/export/"])
     def test_who_came_long_ago_proves_first_who_they_are(self, client, customer, path):
