@@ -19,6 +19,7 @@ from django.utils import translation
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
+from django.views.i18n import set_language
 
 from support import erasing, exporting, merging
 from support.forms import EraseForm, PreferencesForm
@@ -53,6 +54,16 @@ def _came_just_now(request: HtmxRequest) -> bool:
         return False
     times = [record["at"] for record in get_authentication_records(request, request.user)]
     return time.time() - max(times, default=0) < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
+
+
+@require_POST
+def choose_language(request: HtmxRequest) -> HttpResponse:
+    """Read on in another language: at the next visit too, in this browser and in this account."""
+    chosen = request.POST.get("language", "")
+    if request.user.is_authenticated and chosen in dict(settings.LANGUAGES):
+        request.user.language = chosen
+        request.user.save(update_fields=["language"])
+    return set_language(request)
 
 
 @login_required

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
 from django.db.models import F, Model, Q, QuerySet, TextField
-from django.db.models.functions import Cast, Lower
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from support import audit, merging, notifications, outbox, permissions
@@ -159,14 +158,8 @@ def _forget_answers_to_programs(leaving: Leaving) -> None:
     said.filter(said__contains=f'"{leaving.person.username}"').delete()
 
 
-def guest_requests_of(person: User) -> QuerySet[GuestRequest]:
-    """What was sent without an account in the name of this person's addresses."""
-    listed = EmailAddress.objects.filter(user=person).values_list(Lower("email"), flat=True)
-    return GuestRequest.objects.filter(email__in={person.email.lower(), *listed} - {""})
-
-
 def _forget_guest_requests(leaving: Leaving) -> None:
-    guest_requests_of(leaving.person).delete()
+    GuestRequest.objects.of(leaving.person).delete()
 
 
 def _rename_in_admin(leaving: Leaving) -> None:
@@ -255,7 +248,9 @@ def erase(*, person: User, by: User | None, now: datetime | None = None) -> User
     Erasing who was erased changes nothing. Raises NotAllowed, LastAdmin, merging.ThreadsMoved.
     """
     now = now or timezone.now()
-    list(guest_requests_of(person).order_by("pk").select_for_update())  # as who confirms one does
+    list(
+        GuestRequest.objects.of(person).order_by("pk").select_for_update()
+    )  # first: as guests.confirm
     questions, touched = _wrote(person)
     if touched:
         merging.lock_threads(*touched)  # questions first, then people: everywhere

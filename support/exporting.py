@@ -5,14 +5,16 @@ has a rule here; dedup adds those of its own rows. A test walks all models.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.apps import apps
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from support.models import User
+from support.models import AuditEntry, GuestRequest, InboundMail, User
 
 PROFILE = (
     "id", "username", "display_name", "first_name", "last_name", "email", "date_joined",
@@ -22,10 +24,14 @@ PROFILE = (
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a relation under a name, each with these fields."""
+    """The rows of a relation under a name, each with these fields.
+
+    `of` finds the rows of a person where no relation leads to them.
+    """
 
     name: str
     fields: tuple[str, ...]
+    of: Callable[[User], QuerySet[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,20 @@ EXPORT_RULES: dict[str, Rows | Without] = {
     "support.AuditEntry.by": Rows(
         "what the audit trail says you did", ("at", "action", "question_id", "details")
     ),
+    "support.AuditEntry.details": Rows(
+        "what the audit trail says was done to your account", ("at", "action"),
+        of=lambda person: AuditEntry.objects.filter(details__person=person.pk),
+    ),
+    "support.GuestRequest.email": Rows(
+        "what you sent without signing in, of the last days",
+        ("kind", "product__name", "title", "body", "audience", "question_id", "put_at",
+         "mailed_at", "confirmed_at"),
+        of=GuestRequest.objects.of,
+    ),
+    "support.InboundMail.answer": Rows(
+        "answers that came by mail", ("received_at", "answer_id"),
+        of=lambda person: InboundMail.objects.filter(answer__written_by=person),
+    ),
     "support.ApiToken.user": Rows(
         "tokens for programs", ("name", "scope", "created_at", "expires_at")
     ),
@@ -67,7 +87,7 @@ EXPORT_RULES: dict[str, Rows | Without] = {
     "support.User_groups.user": Rows("roles", ("group__name",)),
     "support.User_user_permissions.user": Rows("rights beyond the roles", ("permission__name",)),
     "support.IdempotencyRecord.user": Rows(
-        "answers kept for a day for your programs", ("key", "status", "body", "created_at")
+        "answers kept for a day for your programs", ("key", "status", "created_at")
     ),
     "account.EmailAddress.user": Rows("mail addresses", ("email", "verified", "primary")),
     "mfa.Authenticator.user": Rows("second factors", ("type", "created_at", "last_used_at")),
@@ -101,8 +121,12 @@ def _profile(person: User) -> dict[str, object]:
 
 def _rows(relation: str, rule: Rows, person: User) -> Iterator[str]:
     model, _, field = relation.rpartition(".")
-    found = apps.get_model(model)._default_manager.filter(**{field: person}).order_by("pk")
-    for number, row in enumerate(found.values(*rule.fields).iterator()):
+    found = (
+        rule.of(person)
+        if rule.of
+        else apps.get_model(model)._default_manager.filter(**{field: person})
+    )
+    for number, row in enumerate(found.order_by("pk").values(*rule.fields).iterator()):
         yield f"{',' if number else ''}\n  {_json(row)}"
 
 

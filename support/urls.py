@@ -1,6 +1,5 @@
 from django.contrib import admin
 from django.urls import include, path
-from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from support import account, api, guest_views, guide_views, views
@@ -26,7 +25,7 @@ urlpatterns = [
     path("guides/", guide_views.list_guides, name="guides"),
     path("guides/<slug:audience>/<slug:slug>/", guide_views.guide, name="guide"),
     path("accounts/", include("allauth.urls")),
-    path("language/", set_language, name="set_language"),
+    path("language/", account.choose_language, name="set_language"),
     path("admin/", admin.site.urls),
     path("api/v1/", include((api.router.urls, "api"))),
     path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from allauth.account.models import EmailAddress, EmailConfirmation
+from allauth.account.models import EmailConfirmation
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.apps import apps
@@ -18,9 +18,17 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 
 from dedup import desk, feedback, pipeline, review
-from dedup.models import Draft, Embedding, Flag, SavedView, Score
+from dedup.models import Deflection, Draft, Embedding, Flag, SavedView, Score
 from support import answering, asking, erasing, merging
-from support.models import ApiToken, IdempotencyRecord, MergeGrant, Question, User
+from support.models import (
+    ApiToken,
+    GuestRequest,
+    IdempotencyRecord,
+    MailStop,
+    MergeGrant,
+    Question,
+    User,
+)
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -67,7 +75,7 @@ def test_what_stays_says_why():
 CANARIES = (
     "numbatname", "numbatmail", "quokkatitle", "wombatbody", "bilbyanswer", "potorooreason",
     "dunnartnote", "possumview", "koalatoken", "wallabydraft", "emukey", "gliderbrowser",
-    "echidnadispute", "dingounsure", "203.0.113.77",
+    "echidnadispute", "dingounsure", "bettongguest", "203.0.113.77",
 )  # fmt: skip
 
 
@@ -109,6 +117,7 @@ def person(agent):
     agent.email = "numbatmail@example.com"
     agent.language, agent.time_zone = "en", "Europe/Berlin"
     agent.save()
+    agent.emailaddress_set.update(email=agent.email)
     return agent
 
 
@@ -147,7 +156,13 @@ def wrote(person, admin, scorer):
     IdempotencyRecord.objects.create(
         user=admin, key="another", digest="d", status=200, body={"merged_by": "numbatname"}
     )
-    address = EmailAddress.objects.create(user=person, email=person.email, verified=True)
+    Deflection.objects.create(asker=person, shown=2, asked_at=timezone.now(), asked_question=asked)
+    MailStop.objects.create(person=person, question=others)
+    GuestRequest.objects.create(
+        email=person.email, kind="question", title="bettongguest", body="bettongguest",
+        product=others.product,
+    )  # fmt: skip
+    address = person.emailaddress_set.get()
     EmailConfirmation.create(address)
     Authenticator.objects.create(user=person, type="totp", data={"secret": "numbatname"})
     LogEntry.objects.create(
@@ -176,6 +191,8 @@ def test_no_word_of_somebody_who_left_stands_anywhere_in_the_database(person, wr
     erasing.erase(person=person, by=person)
 
     assert places_of(CANARIES) == {}
+    assert [(one.asker, one.shown) for one in Deflection.objects.all()] == [(None, 2)]
+    assert not MailStop.objects.exists()
 
 
 def test_the_search_for_canaries_looks_into_every_table_of_ours():

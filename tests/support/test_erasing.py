@@ -1,5 +1,6 @@
 import threading
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -8,10 +9,11 @@ from django.test import Client
 
 from dedup import flagging, pipeline
 from dedup.models import Embedding, Flag, Score
-from support import answering, asking, erasing, merging, notifications, thread
+from support import answering, asking, erasing, guests, merging, notifications, thread
 from support.models import (
     Answer,
     AuditEntry,
+    GuestRequest,
     Notification,
     Question,
     Subscription,
@@ -279,6 +281,21 @@ class TestRaces:
         assert not Score.objects.exists()
         assert not Flag.objects.open().exists()
         assert set(Flag.objects.values_list("newer_hash", flat=True)) <= {""}
+
+    def test_what_a_guest_confirms_in_the_same_moment_is_erased_or_asked_by_somebody_new(self):
+        for _ in range(10):
+            person = UserFactory()
+            waiting = GuestRequest.objects.create(
+                email=person.email, kind="question", title="canary", product=ProductFactory()
+            )
+            confirming = partial(guests.confirm, request=waiting, by=person, now=NOW)
+
+            results = raced(partial(erased, person), confirming)
+
+            assert isinstance(results[0], User), results
+            assert isinstance(results[1], guests.Confirmed | guests.LinkGone), results
+            assert not GuestRequest.objects.exists()
+            assert not Question.objects.filter(title="canary").exists()
 
     def test_two_erasures_at_once_are_one(self, customer):
         results = raced(*[lambda: erased(customer, by=None)] * 3)

@@ -78,8 +78,23 @@ def test_a_person_reads_in_the_language_they_chose(client, customer, settings):
     assert '<html lang="en" dir="ltr"' in client.get("/").content.decode()
 
 
+def test_the_language_chosen_below_a_page_is_the_accounts_from_then_on(client, customer):
+    customer.language = "en"
+    customer.save()
+    client.force_login(customer)
+
+    page = client.post("/language/", {"language": "de", "next": "/"}, follow=True)
+
+    assert '<html lang="de"' in page.content.decode()
+    customer.refresh_from_db()
+    assert customer.language == "de"
+    client.post("/language/", {"language": "tlh", "next": "/"})
+    customer.refresh_from_db()
+    assert customer.language == "de"
+
+
 def test_a_language_that_the_site_no_longer_speaks_is_passed_over(client, customer):
-    customer.language = "ar"
+    customer.language = "tlh"
     customer.save()
     client.force_login(customer)
 
