@@ -56,11 +56,14 @@ def _came_just_now(request: HtmxRequest) -> bool:
     return time.time() - max(times, default=0) < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
 
 
-@require_POST
 def choose_language(request: HtmxRequest) -> HttpResponse:
     """Read on in another language: at the next visit too, in this browser and in this account."""
     chosen = request.POST.get("language", "")
-    if request.user.is_authenticated and chosen in dict(settings.LANGUAGES):
+    if (
+        request.method == "POST"
+        and request.user.is_authenticated
+        and chosen in dict(settings.LANGUAGES)
+    ):
         request.user.language = chosen
         request.user.save(update_fields=["language"])
     return set_language(request)
