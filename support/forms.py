@@ -5,6 +5,7 @@ from allauth.account.forms import RequestLoginCodeForm
 from allauth.account.models import EmailAddress
 from django import forms
 from django.conf import settings
+from django.utils.html import escape
 from django.utils.translation import get_language_info
 from django.utils.translation import gettext_lazy as _
 
@@ -119,6 +120,8 @@ class PreferencesForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.is_guest:
+            self.fields["display_name"].help_text = _("Left empty, others see “Guest”.")
         self.fields["display_name"].validators.append(validate_characters)
         self.fields["language"] = forms.ChoiceField(
             label=_("Language"), choices=_languages, required=False
@@ -158,6 +161,9 @@ class EraseForm(forms.Form):
     def __init__(self, *args: Any, person: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.person = person
+        self.fields["username"].help_text = _("To go on, type your user name: %(name)s") % {
+            "name": escape(person.username)
+        }
 
     def clean_username(self) -> str:
         typed: str = self.cleaned_data["username"]

@@ -17,7 +17,7 @@ class GuestRequestQuerySet(models.QuerySet["GuestRequest"]):
 
     def of(self, person: User) -> Self:
         """What came from addresses that this person has shown to be theirs."""
-        shown = person.emailaddress_set.filter(verified=True)
+        shown = person.emailaddress_set.filter(verified=True)  # type: ignore[attr-defined]
         return self.filter(email__in=shown.values(address=Lower("email")))
 
 

@@ -172,6 +172,14 @@ class TestErasing:
         assert guest.erased_at
         assert not guest.is_guest
 
+    def test_the_page_names_the_name_to_type_whatever_is_in_it(self, client, customer):
+        User.objects.filter(pk=customer.pk).update(username="<b>ann</b>")
+        client.force_login(customer)
+
+        page = client.get("/account/erase/").content.decode()
+
+        assert "type your user name: &lt;b&gt;ann&lt;/b&gt;" in page
+
     @pytest.mark.parametrize("path", ["/account/erase/", "/account/export/"])
     def test_a_guest_who_came_long_ago_comes_in_again_first(self, client, guest, path):
         client.force_login(guest)
