@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from django.conf import settings
@@ -63,15 +63,16 @@ def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list
     titles = written()
     vectors = scorer.embed(titles).astype(np.float16)
     found: dict[str, Any] = {"backlog": options["backlog"], "sizes": {}}
-    for rows in sorted(options["rows"]):
-        corpus = fill(Corpus(titles[:rows], {}, vectors[:rows]), rows)
-        with scratch_database(), tempfile.TemporaryDirectory() as folder:
-            console.print(f"indexing {rows} questions")
-            load(corpus, scorer.embedding_fingerprint)
-            permissions.create_roles()
-            releases.activate(release=releases.add(options["release"]))
-            with override_settings(**PLAIN), Workers.beside(Path(folder)) as workers:
-                found["sizes"][rows] = measure(workers, corpus.texts, options, console)
+    with tempfile.TemporaryDirectory() as folder, own_broker(Path(folder)) as broker:
+        for rows in sorted(options["rows"]):
+            corpus = fill(Corpus(titles[:rows], {}, vectors[:rows]), rows)
+            with scratch_database(), override_settings(**PLAIN):
+                console.print(f"indexing {rows} questions")
+                load(corpus, scorer.embedding_fingerprint)
+                permissions.create_roles()
+                releases.activate(release=releases.add(options["release"]))
+                with Workers(Path(folder), broker) as workers:
+                    found["sizes"][rows] = measure(workers, corpus.texts, options, console)
     return found, [table(found)]
 
 
@@ -84,8 +85,19 @@ def written() -> list[str]:
     return titles + [one.title for one in clusters.read_clusters(names)]
 
 
+@contextmanager
+def own_broker(folder: Path) -> Iterator[str]:
+    """The address of a broker of our own, that this process sends to as well: once, for good."""
+    broker = local.start_valkey(folder)
+    outbox.app.conf.update(broker_url=broker.url)
+    try:
+        yield broker.url
+    finally:
+        broker.stop()
+
+
 class Workers:
-    """A broker, and workers on the scratch database that can be started and stopped."""
+    """Workers on the scratch database; all are ended on exit."""
 
     def __init__(self, folder: Path, broker: str) -> None:
         self.log = folder / "workers.log"
@@ -99,21 +111,12 @@ class Workers:
             "SECRET_KEY": settings.SECRET_KEY,
         }
 
-    @classmethod
-    @contextmanager
-    def beside(cls, folder: Path) -> Iterator["Workers"]:
-        """With a broker of our own, that this process too sends to."""
-        broker = local.start_valkey(folder)
-        before = outbox.app.conf.broker_url
-        outbox.app.conf.update(broker_url=broker.url)
-        workers = cls(folder, broker.url)
-        try:
-            yield workers
-        finally:
-            for name in list(workers.running):
-                workers.stop(name)
-            outbox.app.conf.update(broker_url=before)
-            broker.stop()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.running):
+            self.stop(name)
 
     def start(self, name: str) -> None:
         """One of the demo's processes."""
