@@ -5,11 +5,13 @@ by id who did what. Every relation to a person or a question and every text of t
 rule here; dedup adds those of its own rows. A test walks all models.
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib.auth.hashers import make_password
@@ -141,13 +143,20 @@ def _forget_person(leaving: Leaving) -> None:
 
 
 def _end_sessions(leaving: Leaving) -> None:
-    """Those that are listed by person, and those that began before there was a list."""
+    """Those that are listed by person, those that began before there was a list, and those in
+    which somebody left one of their addresses without signing in."""
     listed = UserSession.objects.filter(user=leaving.person)
     Session.objects.filter(session_key__in=listed.values("session_key")).delete()
     listed.delete()
-    mine = str(leaving.person.pk)
-    rows = Session.objects.filter(expire_date__gt=leaving.now).iterator()
-    found = [row.pk for row in rows if row.get_decoded().get("_auth_user_id") == mine]
+    person = leaving.person
+    verified = EmailAddress.objects.filter(user=person, verified=True)
+    addresses = [json.dumps(one.lower()) for one in verified.values_list("email", flat=True)]
+    found = []
+    for row in Session.objects.iterator():
+        held = row.get_decoded()
+        said = json.dumps(held).lower()
+        if held.get("_auth_user_id") == str(person.pk) or any(one in said for one in addresses):
+            found.append(row.pk)
     Session.objects.filter(pk__in=found).delete()
 
 
@@ -224,14 +233,14 @@ ERASE_RULES: dict[str, Rule] = {
     "support.User_user_permissions.user": Goes(),
     "support.Product": OURS,
     "support.Usage": BRIEF,
+    "usersessions.UserSession.user": Calls(_end_sessions),
+    "usersessions.UserSession": WITH_ROW,
+    "sessions.Session": Stays("those of the person go with the list of their browsers"),
     "account.EmailAddress.user": Goes(),
     "account.EmailAddress": WITH_ROW,
     "account.EmailConfirmation": WITH_ROW,
     "mfa.Authenticator.user": Goes(),
     "mfa.Authenticator": WITH_ROW,
-    "usersessions.UserSession.user": Calls(_end_sessions),
-    "usersessions.UserSession": WITH_ROW,
-    "sessions.Session": Stays("those of the person go with the list of their browsers"),
     "admin.LogEntry.object_repr": Calls(_rename_in_admin),
     "admin.LogEntry": HERE,
     "auth.Group": OURS,

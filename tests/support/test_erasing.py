@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import Client
@@ -86,6 +87,17 @@ class TestWhatGoes:
 
         for browser in browsers:
             assert browser.get("/mine/").status_code == 302
+
+    def test_no_browser_remembers_their_address_that_they_gave_without_signing_in(self, customer):
+        browser, other = Client(), Client()
+        follow = f"/questions/{QuestionFactory().pk}/follow-by-mail/"
+        browser.post(follow, {"email": customer.email.upper()})
+        other.post(follow, {"email": "else@example.com"})
+
+        erased(customer)
+
+        kept = [session.get_decoded() for session in Session.objects.all()]
+        assert [one["confirm_address"] for one in kept] == ["else@example.com"]
 
     def test_waiting_mail_to_them_and_about_their_answers_does_not_leave(self, customer):
         question = QuestionFactory(asked_by=customer)

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from support import erasing
+from support import erasing, merging
 from support.models import User
 
 
@@ -23,6 +23,6 @@ class Command(BaseCommand):
             raise CommandError("Nothing was erased.")
         try:
             erased = erasing.erase(person=person, by=None)
-        except erasing.LastAdmin as error:
+        except (erasing.LastAdmin, merging.ThreadsMoved) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Erased; what is left is called {erased.username}.")
