@@ -31,6 +31,7 @@ CATALOGUES = sorted(LOCALE.glob("**/django.po"))
 EXTRACT = ["makemessages", "--locale", "de", "--locale", "ar", "--no-obsolete",
            "--add-location", "file", "--ignore", "tests", "--ignore", "staticfiles"]  # fmt: skip
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sdr]|\{\w*\}")
+NUMBERS = {"%(count)s", "%(counter)s", "%(minutes)d"}
 NO_GETTEXT = "What the code says can only be listed with gettext: apt-get install gettext"
 
 
@@ -91,7 +92,7 @@ def unlike(message):
     for place, form in enumerate(texts(message.string)):
         lacking = wanted - set(PLACEHOLDER.findall(form))
         is_single = message.pluralizable and place < len(texts(message.string)) - 1
-        allowed = {"%(count)s", "%(counter)s"} if is_single and place < 3 else set()
+        allowed = NUMBERS if is_single and place < 3 else set()
         if set(PLACEHOLDER.findall(form)) - wanted or lacking - allowed:
             return True
         if sorted(re.findall(r"</?\w+", form)) != tags and not (is_single and place == 0):
