@@ -51,8 +51,8 @@ class GuestQuestionForm(QuestionForm):
     email = forms.EmailField(
         label=_("Your mail address"),
         help_text=_(
-            "We send a mail there; your question is sent when you open its link. "
-            "The address is shown to nobody."
+            "We send a mail there; your question is sent once you confirm it on the page of its "
+            "link. The address is shown to nobody."
         ),
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
         max_length=254,

@@ -17,8 +17,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from dedup import desk, review
-from support import merging, outbox
+from dedup import deflection, desk, review
+from support import guests, mailing, merging, outbox
 from support.models import OutboxEntry
 from support.templatetags.texts import languages, percent, when
 from tests.factories import AnswerFactory, FlagFactory, QuestionFactory, SubscriptionFactory
@@ -31,6 +31,8 @@ CATALOGUES = sorted(LOCALE.glob("**/django.po"))
 EXTRACT = ["makemessages", "--locale", "de", "--locale", "ar", "--no-obsolete",
            "--add-location", "file", "--ignore", "tests", "--ignore", "staticfiles"]  # fmt: skip
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sdr]|\{\w*\}")
+NUMBERS = {"%(count)s", "%(counter)s", "%(minutes)d"}
+NAMED_ENGLISH = re.compile(r'(?s)<(?!html)(\w+)[^>]* lang="en"[^>]*>.*?</\1>')
 NO_GETTEXT = "What the code says can only be listed with gettext: apt-get install gettext"
 
 
@@ -91,7 +93,7 @@ def unlike(message):
     for place, form in enumerate(texts(message.string)):
         lacking = wanted - set(PLACEHOLDER.findall(form))
         is_single = message.pluralizable and place < len(texts(message.string)) - 1
-        allowed = {"%(count)s", "%(counter)s"} if is_single and place < 3 else set()
+        allowed = NUMBERS if is_single and place < 3 else set()
         if set(PLACEHOLDER.findall(form)) - wanted or lacking - allowed:
             return True
         if sorted(re.findall(r"</?\w+", form)) != tags and not (is_single and place == 0):
@@ -179,8 +181,19 @@ def known_texts(code):
 
 
 def english(page, known):
-    pieces = [" ".join(piece.split()) for piece in Visible(page).pieces]
+    """What a page says in English without naming it so, as it names a guide not translated yet."""
+    pieces = [" ".join(piece.split()) for piece in Visible(NAMED_ENGLISH.sub("", page)).pieces]
     return sorted({text for text, like in known.items() for one in pieces if like.match(one)})
+
+
+def waiting_for_a_click(question):
+    """Addresses in mails to somebody without an account."""
+    given = {"email": f"gast{question.pk}@example.com", "client": "", "now": timezone.now()}
+    asked = {"title": "Zu laut?", "body": "", "product": question.product}
+    put = [guests.put_follow(question=question, **given)]
+    put += [guests.put_question(audience=audience, **asked, **given)
+            for audience in ("public", "private")]  # fmt: skip
+    return [reverse("confirm", args=[guests.token(one)]) for one in put]
 
 
 @pytest.fixture
@@ -204,10 +217,16 @@ def lived_in(customer, agent, admin):
     disputed = desk.dispute(question=newer, by=newer.asked_by, reason="Anders.")
     unsure = FlagFactory(older__language="zh")
     review.ask_second_opinion(flag=unsure, by=agent, note="?")
-    thread = older.get_absolute_url()
+    thread, now = older.get_absolute_url(), timezone.now()
+    seen = deflection.note_shown(asking=None, count=2, product=older.product, by=None, now=now)
+    deflection.note_solved(asking=seen, question=older, by=None, now=now)
+    stop = [reverse("unsubscribe", args=[mailing.token(mailing.STOP, customer.pk, pk)])
+            for pk in (older.pk, mailing.ALL)]  # fmt: skip
     return {
-        None: ["/", "/?q=Schalter", "/?q=xy", "/accounts/login/", "/accounts/signup/", thread,
-               "/accounts/password/reset/", "/nowhere/"],
+        None: ["/", "/?q=Schalter", "/?q=xy", "/?q=Nirgends&state=open", "/accounts/login/",
+               "/accounts/login/code/", "/accounts/signup/", thread, "/ask/", "/confirm/",
+               *waiting_for_a_click(older), "/accounts/password/reset/", "/nowhere/", *stop,
+               "/guides/", "/guides/?q=xqzv", "/guides/?q=E-Mail", "/guides/customers/asking/"],
         customer: ["/ask/", "/mine/", f"{thread}?duplicate={newer.pk}", f"{thread}edit/",
                    "/accounts/email/", "/accounts/password/change/", "/accounts/2fa/",
                    "/accounts/logout/", "/accounts/2fa/totp/activate/", "/review/"],
@@ -215,7 +234,9 @@ def lived_in(customer, agent, admin):
                 f"/review/{pair.pk}/", f"/review/{pair.pk}/cluster/", f"/review/{across.pk}/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", f"/review/{unsure.pk}/",
                 private.get_absolute_url(), waiting.get_absolute_url(), thread],
-        admin: ["/manage/merges/", "/manage/agreement/", f"/manage/unmerge/{edge.pk}/",
+        admin: ["/manage/deflection/", f"/manage/deflection/?days=7&product={older.product.slug}",
+                f"/manage/deflection/?product={newer.product.slug}",
+                "/manage/merges/", "/manage/agreement/", f"/manage/unmerge/{edge.pk}/",
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{private.pk}/{older.pk}/", thread],
     }  # fmt: skip
@@ -246,6 +267,27 @@ def test_no_page_says_in_english_what_has_other_words(code, lived_in):
             left += [f"{address}: {text}" for text in english(page, known)]
 
     assert left == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("code", CODES)
+def test_a_link_that_confirms_is_mailed_in_the_language_of_who_asked_for_it(code, mailoutbox):
+    said = {}
+    for language in ("en", code):
+        mailoutbox.clear()
+        with translation.override(language):
+            waiting_for_a_click(QuestionFactory())
+        assert guests.send_due(now=timezone.now()) == 3
+        said[language] = {one for mail in mailoutbox for one in sentences(mail)}
+
+    assert {"Please confirm your question", "The page is there for 3 days."} <= said["en"]
+    assert len(said[code]) > 5
+    assert not said[code] & said["en"]
+
+
+def sentences(mail):
+    found = re.split(r"(?<=[.:?]) |\n", f"{mail.subject}\n{mail.body}")
+    return [one.strip() for one in found if one.strip() and "://" not in one]
 
 
 @pytest.mark.django_db
