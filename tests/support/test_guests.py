@@ -165,6 +165,21 @@ class TestMail:
 
         assert guests.send_due(now=timezone.now()) == 1
 
+    def test_what_the_server_puts_off_is_tried_again_later(self, monkeypatch):
+        asked()
+        now = timezone.now()
+        send, codes = locmem.EmailBackend.send_messages, [451]
+
+        def greylist(backend, messages):
+            if codes:
+                raise smtplib.SMTPRecipientsRefused({"ada": (codes.pop(), b"later")})
+            return send(backend, messages)
+
+        monkeypatch.setattr(locmem.EmailBackend, "send_messages", greylist)
+
+        assert [guests.send_due(now=now + n * guests.PAUSE / 2) for n in range(4)] == [0, 0, 1, 0]
+        assert mail.outbox[0].extra_headers["Auto-Submitted"] == "auto-generated"
+
     def test_a_bell_is_rung_once_the_request_is_stored(
         self, monkeypatch, django_capture_on_commit_callbacks
     ):
