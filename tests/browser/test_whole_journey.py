@@ -1,4 +1,4 @@
-"""The longest way of all: a guest asks, hears, replies by mail, is merged, objects, is given back."""
+"""The longest way: a guest asks, hears, replies by mail, is merged, objects and is given back."""
 
 import re
 from datetime import timedelta

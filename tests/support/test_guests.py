@@ -12,7 +12,7 @@ from django.core.mail.backends import locmem
 from django.db import IntegrityError
 from django.utils import timezone
 
-from support import answering, guests, merging, notifications, tasks
+from support import answering, guests, mailing, merging, notifications, tasks
 from support.celery import app
 from support.models import (
     AuditEntry,
@@ -131,7 +131,7 @@ class TestMail:
 
     def test_a_crash_after_the_claim_sends_no_second_one(self, monkeypatch):
         asked()
-        monkeypatch.setattr(guests, "_mail", lambda *_: 1 / 0)
+        monkeypatch.setattr(mailing, "hand_over", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             guests.send_due(now=timezone.now())
         monkeypatch.undo()
