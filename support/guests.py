@@ -6,28 +6,29 @@ here is said to nobody but who reads its mail.
 
 import logging
 import secrets
-import smtplib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, Group
 from django.core import signing
 from django.core.mail import EmailMessage, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
 from django.utils.crypto import salted_hmac
 
-from support import answering, asking, audit, outbox, quota
+from support import answering, asking, audit, mailing, outbox, quota
 from support.models import GuestRequest, Product, Question, User
 from support.permissions import CUSTOMER
 
 log = logging.getLogger(__name__)
 
+PAUSE = timedelta(minutes=5)  # before a mail that the server put off is tried again
 LIFE = timedelta(days=3)  # of a request, and of the link in its mail
 PER_ADDRESS = quota.Quota("guest_address", most=5, seconds=3600)
 PER_CLIENT = quota.Quota("guest_client", most=20, seconds=3600)
@@ -90,7 +91,8 @@ def put_follow(*, email: str, question: Question, client: str, now: datetime) ->
 
 
 def _put(waiting: GuestRequest, email: str, client: str, now: datetime) -> GuestRequest:
-    waiting.email, waiting.put_at = email.strip().lower(), now
+    waiting.email = email.strip().lower()
+    waiting.put_at = waiting.mail_due_at = now
     waiting.mail_language = translation.get_language() or settings.LANGUAGE_CODE
     waiting.full_clean()
     _spend(PER_CLIENT, client, now)
@@ -218,10 +220,10 @@ def _confirm_address(person: User, email: str) -> None:
 
 
 def send_due(*, now: datetime, limit: int = 100) -> int:
-    """Send the confirming mails that have not left; return how many did. Safe to run beside itself.
+    """Send the confirming mails that are due; return how many left. Safe to run beside itself.
 
-    A request is marked before its mail is handed over: none ever gets a second one. Raises OSError
-    where the mail server cannot be reached: then nothing was marked.
+    A request is marked before its mail is handed over, so that none gets a second one; what the
+    server puts off is tried again. Raises OSError where it cannot be reached: nothing was marked.
     """
     if not _due(now).exists():
         return 0
@@ -232,32 +234,34 @@ def send_due(*, now: datetime, limit: int = 100) -> int:
             if waiting is None:
                 break
             try:
-                sent += _mail(waiting, server)
-            except OSError as error:  # smtplib's are OSErrors too
+                mailing.hand_over(_composed(waiting, server))
+                sent += 1
+            except mailing.PutOff:
+                log.warning("Confirming mail %s is put off", waiting.pk)
+                waiting.mailed_at, waiting.mail_due_at = None, now + PAUSE
+                waiting.save(update_fields=["mailed_at", "mail_due_at"])
+            except mailing.Refused:
+                log.warning("Confirming mail %s is refused", waiting.pk)
+            except OSError as error:  # perhaps it was taken: it stays marked
                 log.warning("Confirming mail %s: %s", waiting.pk, type(error).__name__)
-                if not isinstance(
-                    error, smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
-                ):
-                    break  # the server is gone: the others wait for the next run
+                break  # the server is gone: the others wait for the next run
     return sent
 
 
-def _due(now: datetime) -> Any:
-    return GuestRequest.objects.unmailed().filter(put_at__gt=now - LIFE)
+def _due(now: datetime) -> QuerySet[GuestRequest]:
+    return GuestRequest.objects.unmailed().filter(put_at__gt=now - LIFE, mail_due_at__lte=now)
 
 
 @transaction.atomic
 def _claim(now: datetime) -> GuestRequest | None:
-    waiting: GuestRequest | None = (
-        _due(now).order_by("put_at").select_for_update(skip_locked=True).first()
-    )
+    waiting = _due(now).order_by("mail_due_at").select_for_update(skip_locked=True).first()
     if waiting:
         waiting.mailed_at = now
         waiting.save(update_fields=["mailed_at"])
     return waiting
 
 
-def _mail(waiting: GuestRequest, server: Any) -> int:
+def _composed(waiting: GuestRequest, server: BaseEmailBackend) -> EmailMessage:
     """None of what was written stands in it: nobody can have us mail their words to others."""
     with translation.override(waiting.mail_language):
         text = render_to_string(
@@ -269,8 +273,10 @@ def _mail(waiting: GuestRequest, server: Any) -> int:
             },
         )
     subject, _, body = text.partition("\n")
-    subject = " ".join(subject.split())
-    return EmailMessage(subject, body.strip() + "\n", to=[waiting.email], connection=server).send()
+    return EmailMessage(
+        " ".join(subject.split()), body.strip() + "\n", to=[waiting.email],
+        headers=mailing.FOLLOWS_RULES, connection=server,
+    )  # fmt: skip
 
 
 def tidy(*, now: datetime) -> None:

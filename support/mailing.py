@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db.models import Q
 from django.template.loader import render_to_string
@@ -27,7 +27,6 @@ SIGNATURE_CHARACTERS = 25
 FOLLOWS_RULES = {  # of machines that answer: say nothing to this
     "Auto-Submitted": "auto-generated",
     "X-Auto-Response-Suppress": "All",
-    "Precedence": "list",
 }
 
 
@@ -179,6 +178,7 @@ def _headers(pieces: Sequence[Piece], about: int) -> dict[str, str]:
         "List-Id": f"<questions.{host()}>",
         "List-Unsubscribe": f"<{stop_url(news[0].recipient_id, about)}>",
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        "Precedence": "list",
         **FOLLOWS_RULES,
     }
     if about != ALL:
@@ -188,7 +188,7 @@ def _headers(pieces: Sequence[Piece], about: int) -> dict[str, str]:
     return headers
 
 
-def hand_over(message: EmailMultiAlternatives) -> None:
+def hand_over(message: EmailMessage) -> None:
     """Give a mail to the server.
 
     Raises Refused or PutOff where the server said that it did not take it; OSError where nobody

@@ -26,6 +26,7 @@ class Migration(migrations.Migration):
                 ('audience', models.CharField(choices=[('public', 'Public'), ('private', 'Private')], default='public', max_length=7)),
                 ('mail_language', models.CharField(default='en', max_length=16)),
                 ('put_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ('mail_due_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('mailed_at', models.DateTimeField(blank=True, null=True)),
                 ('confirmed_at', models.DateTimeField(blank=True, null=True)),
             ],
@@ -54,7 +55,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='guestrequest',
-            index=models.Index(condition=models.Q(('mailed_at__isnull', True)), fields=['put_at'], name='guestrequest_unmailed'),
+            index=models.Index(condition=models.Q(('mailed_at__isnull', True)), fields=['mail_due_at'], name='guestrequest_unmailed'),
         ),
         migrations.AddConstraint(
             model_name='guestrequest',

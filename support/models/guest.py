@@ -47,6 +47,7 @@ class GuestRequest(models.Model):
     )
     mail_language = models.CharField(max_length=16, default="en")
     put_at = models.DateTimeField(default=timezone.now, db_index=True)
+    mail_due_at = models.DateTimeField(default=timezone.now)
     mailed_at = models.DateTimeField(null=True, blank=True)
     confirmed_at = models.DateTimeField(null=True, blank=True)
 
@@ -70,7 +71,9 @@ class GuestRequest(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["put_at"], condition=Q(mailed_at__isnull=True), name="guestrequest_unmailed"
+                fields=["mail_due_at"],
+                condition=Q(mailed_at__isnull=True),
+                name="guestrequest_unmailed",
             )
         ]
 

@@ -1,4 +1,4 @@
-"""The longest way of all: somebody without an account asks, hears, replies, is merged and objects."""
+"""The longest way: a guest asks, hears, replies by mail, is merged, objects and is given back."""
 
 import re
 from datetime import timedelta

@@ -12,7 +12,7 @@ from django.core.mail.backends import locmem
 from django.db import IntegrityError
 from django.utils import timezone
 
-from support import answering, guests, merging, notifications, tasks
+from support import answering, guests, mailing, merging, notifications, tasks
 from support.celery import app
 from support.models import (
     AuditEntry,
@@ -131,7 +131,7 @@ class TestMail:
 
     def test_a_crash_after_the_claim_sends_no_second_one(self, monkeypatch):
         asked()
-        monkeypatch.setattr(guests, "_mail", lambda *_: 1 / 0)
+        monkeypatch.setattr(mailing, "hand_over", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             guests.send_due(now=timezone.now())
         monkeypatch.undo()
@@ -164,6 +164,21 @@ class TestMail:
         monkeypatch.setattr(locmem.EmailBackend, "send_messages", refuse)
 
         assert guests.send_due(now=timezone.now()) == 1
+
+    def test_what_the_server_puts_off_is_tried_again_later(self, monkeypatch):
+        asked()
+        now = timezone.now()
+        send, codes = locmem.EmailBackend.send_messages, [451]
+
+        def greylist(backend, messages):
+            if codes:
+                raise smtplib.SMTPRecipientsRefused({"ada": (codes.pop(), b"later")})
+            return send(backend, messages)
+
+        monkeypatch.setattr(locmem.EmailBackend, "send_messages", greylist)
+
+        assert [guests.send_due(now=now + n * guests.PAUSE / 2) for n in range(4)] == [0, 0, 1, 0]
+        assert mail.outbox[0].extra_headers["Auto-Submitted"] == "auto-generated"
 
     def test_a_bell_is_rung_once_the_request_is_stored(
         self, monkeypatch, django_capture_on_commit_callbacks
