@@ -7,8 +7,13 @@ class DedupConfig(AppConfig):
     verbose_name = _("Duplicates")
 
     def ready(self) -> None:
-        from dedup import checks  # noqa: F401, PLC0415 - registers the system checks
+        from dedup import checks, erasing, exporting  # noqa: F401, PLC0415 - needs ready apps
         from support import merging, permissions  # noqa: PLC0415 - their models need ready apps
+        from support.erasing import ERASE_RULES  # noqa: PLC0415
+        from support.exporting import EXPORT_RULES  # noqa: PLC0415
+
+        ERASE_RULES.update(erasing.RULES)
+        EXPORT_RULES.update(exporting.RULES)
 
         merging.MERGE_RULES.update(
             {

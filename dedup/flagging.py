@@ -1,6 +1,6 @@
 """Writes scores and flags, in the transaction that settles the claim."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from dedup.decision import Sampled, ScoredCandidate
 from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Release, Review, Score
 from dedup.texts import Text, text_of
-from support.models import Question
+from support.models import Question, User
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ def write(findings: Findings, *, now: datetime) -> None:
         cursor.execute(
             "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE", [ids]
         )
-    _store_scores(findings, now)
+    edited = _edited_since(findings)
+    _store_scores(findings, now, edited)
     question_id = findings.text.question_id
     flags = {
         flag.older_id if flag.newer_id == question_id else flag.newer_id: flag
@@ -47,7 +48,6 @@ def write(findings: Findings, *, now: datetime) -> None:
         .order_by("pk")
         .select_for_update()
     }
-    edited = _edited_since(findings)
     wanted = {candidate.question_id: candidate for candidate in findings.to_flag}
     for other_id, candidate in wanted.items():
         if other_id not in edited:
@@ -71,9 +71,11 @@ def _ordered(findings: Findings, other_id: int) -> tuple[Text, Text]:
     return one, other
 
 
-def _store_scores(findings: Findings, now: datetime) -> None:
+def _store_scores(findings: Findings, now: datetime, edited: Collection[int]) -> None:
+    """Of what still reads as it was judged: a score outlives no text that was erased."""
     rows = []
-    for candidate in sorted(findings.scored, key=lambda candidate: candidate.question_id):
+    judged = [one for one in findings.scored if one.question_id not in edited]
+    for candidate in sorted(judged, key=lambda candidate: candidate.question_id):
         older, newer = _ordered(findings, candidate.question_id)
         rows.append(
             Score(
@@ -172,3 +174,22 @@ def _withdraw(flag: Flag, findings: Findings, other_id: int, now: datetime) -> N
     if own != findings.text.hash or too_low:
         flag.status, flag.decided_at = Flag.Status.WITHDRAWN, now
         flag.save(update_fields=["status", "decided_at"])
+
+
+def forget(question_ids: Collection[int], *, asked_by: User, now: datetime) -> None:
+    """Take out what flags and reviews know of texts that are erased, and close what is open.
+
+    A merge that somebody else disputes is still to be looked at. Without their hashes no verdict
+    on these texts becomes a label. Whoever calls holds the questions' locks.
+    """
+    ends = Q(older__in=question_ids) | Q(newer__in=question_ids)
+    locked = Flag.objects.filter(ends).order_by("pk").select_for_update(of=["self"])
+    flags = Flag.objects.filter(pk__in=[flag.pk for flag in locked])
+    flags.update(alignment=None)
+    flags.open().filter(Q(disputed_by__isnull=True) | Q(disputed_by=asked_by)).update(
+        status=Flag.Status.WITHDRAWN, decided_at=now, claimed_by=None, claimed_until=None
+    )
+    for end in ("older", "newer"):
+        Flag.objects.filter(**{f"{end}__in": question_ids}).update(**{f"{end}_hash": ""})
+        said = Review.objects.filter(**{f"flag__{end}__in": question_ids})
+        said.update(**{f"{end}_hash": ""})

@@ -4,12 +4,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from support import audit, models, outbox
+from support import audit, erasing, merging, models, outbox
 
 BEYOND_ROLES = ("is_superuser", "is_staff", "user_permissions", "last_login", "date_joined")
 
@@ -31,9 +32,22 @@ class ReadOnly(admin.ModelAdmin):
 class PersonAdmin(UserAdmin):
     list_display = ["username", "display_name", "email", "is_active"]
     list_filter = ["groups", "is_active", "is_guest"]
+    actions = ["erase"]
     fieldsets = [
         *(UserAdmin.fieldsets or []),
-        (_("Portal"), {"fields": ["display_name", "mail_pace"]}),
+        (
+            _("Portal"),
+            {
+                "fields": [
+                    "display_name",
+                    "mail_pace",
+                    "language",
+                    "time_zone",
+                    "theme",
+                    "uses_keys",
+                ]
+            },
+        ),
     ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -42,12 +56,41 @@ class PersonAdmin(UserAdmin):
         return [*super().get_readonly_fields(request, obj), *beyond]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who left is not brought back; superusers are for superusers to change."""
+        if obj is not None and obj.erased_at:
+            return False
         if obj is not None and obj.is_superuser and not request.user.is_superuser:
             return False
         return super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @admin.action(description=_("Erase, with all that they wrote"), permissions=["change"])
+    def erase(self, request: HttpRequest, chosen: Any) -> HttpResponse | None:
+        """Erase each of them, once that was confirmed on a page of its own."""
+        people = chosen.filter(erased_at__isnull=True).order_by("pk")
+        if "confirmed" not in request.POST:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": _("Erase people"),
+                "people": people,
+                "opts": self.model._meta,
+                "media": self.media,
+            }
+            return render(request, "admin/support/user/erase.html", context)
+        assert isinstance(request.user, models.User)
+        done = 0
+        for person in people:
+            try:
+                erasing.erase(person=person, by=request.user)
+                done += 1
+            except (erasing.NotAllowed, erasing.LastAdmin, merging.ThreadsMoved) as error:
+                messages.error(request, f"{person}: {error}")
+        if done:
+            said = ngettext("%(count)d person was erased.", "%(count)d people were erased.", done)
+            messages.success(request, said % {"count": done})
+        return None
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         audit.record("person_changed", by=request.user, now=timezone.now(), person=obj.pk)  # type: ignore[arg-type]

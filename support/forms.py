@@ -1,10 +1,17 @@
+from itertools import groupby
+from typing import Any
+
 from allauth.account.forms import RequestLoginCodeForm
 from allauth.account.models import EmailAddress
 from django import forms
+from django.conf import settings
+from django.utils.html import escape
+from django.utils.translation import get_language_info
 from django.utils.translation import gettext_lazy as _
 
+from support import reading
 from support.models import Answer, Product, Question, User
-from support.models.validators import LARGEST_BODY
+from support.models.validators import LARGEST_BODY, validate_characters
 
 
 def text_area(rows: int) -> forms.Textarea:
@@ -88,3 +95,78 @@ class AnswerForm(forms.ModelForm):
         fields = ["body"]
         labels = {"body": _("Your answer")}
         widgets = {"body": text_area(5)}
+
+
+class PreferencesForm(forms.ModelForm):
+    """What a person sets for themself. The page shows its fields in the order of `fields`."""
+
+    class Meta:
+        model = User
+        fields = ["display_name", "language", "time_zone", "theme", "mail_pace", "uses_keys"]
+        labels = {
+            "display_name": _("Your name, as others see it"),
+            "language": _("Language"),
+            "time_zone": _("Time zone"),
+            "theme": _("Light or dark"),
+            "mail_pace": _("Mail about the questions that you follow"),
+            "uses_keys": _("Use keys on the review desk"),
+        }
+        help_texts = {"display_name": _("Left empty, others see your user name.")}
+        widgets = {
+            "display_name": forms.TextInput(attrs={"dir": "auto", "autocomplete": "name"}),
+            "theme": forms.RadioSelect,
+            "mail_pace": forms.RadioSelect,
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.is_guest:
+            self.fields["display_name"].help_text = _("Left empty, others see “Guest”.")
+        self.fields["display_name"].validators.append(validate_characters)
+        self.fields["language"] = forms.ChoiceField(
+            label=_("Language"), choices=_languages, required=False
+        )
+        self.fields["time_zone"] = forms.ChoiceField(
+            label=_("Time zone"), choices=_zones, required=False
+        )
+        self.fields["theme"].widget.choices = User.Theme.choices
+        self.fields["mail_pace"].widget.choices = User.MailPace.choices
+        if not self.instance.has_perm("dedup.review_flag"):
+            del self.fields["uses_keys"]
+
+
+def _languages() -> list[tuple[str, Any]]:
+    """Each by the name that those call it who speak it."""
+    own = [(code, get_language_info(code)["name_local"]) for code, _name in settings.LANGUAGES]
+    return [("", _("As the browser asks")), *own]
+
+
+def _zones() -> list[tuple[Any, Any]]:
+    """By part of the world."""
+    parts = groupby(reading.zones(), key=lambda name: name.partition("/")[0])
+    named = [
+        (part, [(name, name.partition("/")[2].replace("_", " ") or name) for name in names])
+        for part, names in parts
+    ]
+    return [("", _("As the browser says")), *named]
+
+
+class EraseForm(forms.Form):
+    """The name is typed: a slip erases nobody."""
+
+    username = forms.CharField(
+        label=_("Your user name"), max_length=150, widget=forms.TextInput({"autocomplete": "off"})
+    )
+
+    def __init__(self, *args: Any, person: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.person = person
+        self.fields["username"].help_text = _("To go on, type your user name: %(name)s") % {
+            "name": escape(person.username)
+        }
+
+    def clean_username(self) -> str:
+        typed: str = self.cleaned_data["username"]
+        if typed != self.person.username:
+            raise forms.ValidationError(_("This is not your user name."), "other")
+        return typed

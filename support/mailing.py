@@ -40,7 +40,7 @@ class PutOff(Exception):
 
 def language_of(person: User) -> str:
     """The language in which this person is written to."""
-    return settings.LANGUAGE_CODE
+    return person.language or settings.LANGUAGE_CODE
 
 
 def digest_moment(now: datetime) -> datetime:

@@ -151,6 +151,14 @@ def stop_all(*, by: User) -> None:
     User.objects.filter(pk=by.pk).update(mail_pace=User.MailPace.NONE)
 
 
+def cancel_of(person: User) -> None:
+    """Forget the mails to a person that have not left, and those to others about their answers."""
+    waiting = Notification.objects.filter(status=Notification.Status.WAITING)
+    waiting.filter(Q(recipient=person) | Q(answer__written_by=person)).update(
+        status=Notification.Status.CANCELLED
+    )
+
+
 def send_due(*, now: datetime, limit: int = 100) -> int:
     """Send the mails that are due; return how many left. Safe to run beside itself.
 

@@ -11,7 +11,7 @@ kill whoever reads them hold up nobody else.
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -65,6 +65,13 @@ def put_all(questions: Sequence[int], *, now: datetime | None = None) -> int:
     OutboxEntry.objects.bulk_create(missing, ignore_conflicts=True)
     transaction.on_commit(ring, robust=True)
     return len(known) + len(missing)
+
+
+def drop(questions: Collection[int], *, now: datetime) -> None:
+    """Settle these questions (ids) unchecked: their texts were erased. Claims of them are void."""
+    entries = OutboxEntry.objects.filter(question__in=questions)
+    list(entries.order_by("pk").select_for_update().values_list("pk", flat=True))
+    entries.update(**{**_fresh(now), "settled_at": now})
 
 
 def _fresh(now: datetime | None) -> dict[str, Any]:

@@ -82,6 +82,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.usersessions",
     "csp",
     "django_filters",
     "django_htmx",
@@ -105,6 +106,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "support.reading.as_the_reader_likes",
     "support.http.require_second_factor",
     "django_htmx.middleware.HtmxMiddleware",
 ]
@@ -149,7 +151,11 @@ def _database(url: str) -> dict[str, Any]:
 DATABASES = {"default": _database(DATABASE_URL)}
 # Limits and counters live in Postgres, so that they hold without Redis and for all processes.
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        "KEY_FUNCTION": "support.caching.hidden_key",
+    }
 }
 CELERY_BROKER_URL = REDIS_URL
 
@@ -197,10 +203,12 @@ ACCOUNT_EMAIL_VERIFICATION = "optional"  # unconfirmed, one hears of nothing (no
 ACCOUNT_LOGIN_BY_CODE_ENABLED = True  # how guests come back; a second factor is asked for after it
 ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 15 * 60  # seconds: mail may be slow
 ACCOUNT_FORMS = {"request_login_code": "support.forms.LoginCodeForm"}
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 5 * 60  # seconds for which somebody has just proved who they are
 ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.http.AccountAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
-MFA_PASSKEY_LOGIN_ENABLED = False
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # a demo on localhost
 SECOND_FACTOR = not DEMO  # agents and admins need one
 ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_COUNT  # limits on logins are by address
 

@@ -3,7 +3,9 @@
 import logging
 from datetime import timedelta
 
+from allauth.usersessions.models import UserSession
 from celery import shared_task
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from support import guests, inbound, notifications
@@ -36,8 +38,10 @@ def send_confirmations(**_: object) -> None:
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
 def tidy(**_: object) -> None:
-    """Forget what is kept for a time only."""
+    """Forget what is kept for a time only, and browsers whose sessions have ended."""
     now = timezone.now()
     IdempotencyRecord.objects.filter(created_at__lt=now - timedelta(hours=24)).delete()
     guests.tidy(now=now)
     inbound.tidy(now=now)
+    Session.objects.filter(expire_date__lt=now).delete()
+    UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()

@@ -1,9 +1,8 @@
 from django.contrib import admin
 from django.urls import include, path
-from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from support import api, guest_views, guide_views, views
+from support import account, api, guest_views, guide_views, views
 
 urlpatterns = [
     path("", include("dedup.urls")),
@@ -19,10 +18,14 @@ urlpatterns = [
     path("answers/<int:pk>/vote/", views.answer_vote, name="answer_vote"),
     path("mail/unsubscribe/<slug:token>/", views.unsubscribe, name="unsubscribe"),
     path("mine/", views.mine, name="mine"),
+    path("account/", account.preferences, name="preferences"),
+    path("account/keys/", account.use_keys, name="use_keys"),
+    path("account/export/", account.export, name="export"),
+    path("account/erase/", account.erase, name="erase"),
     path("guides/", guide_views.list_guides, name="guides"),
     path("guides/<slug:audience>/<slug:slug>/", guide_views.guide, name="guide"),
     path("accounts/", include("allauth.urls")),
-    path("language/", set_language, name="set_language"),
+    path("language/", account.choose_language, name="set_language"),
     path("admin/", admin.site.urls),
     path("api/v1/", include((api.router.urls, "api"))),
     path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -125,6 +125,11 @@ EXPECTED = {
         "POST": each(["written", "missing"], NEVER),
     },
     "mine": {"GET": {"": "login 200 200 200 200"}, "POST": {"": POST_ONLY}},
+    "preferences": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302 302 302 302"}},
+    "use_keys": {"GET": {"": POST_ONLY}, "POST": {"": "login 204 204 204 204"}},
+    # who has not proved of late who they are is asked to
+    "export": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302= 302= 302= 302="}},
+    "erase": {"GET": {"": "login 200 200 200 200"}, "POST": {"": "login 302= 302= 302= 302="}},
     # the token decides, not who is signed in; `forged` is one with another's signature
     "unsubscribe": {
         method: {
@@ -285,14 +290,13 @@ SIGNED_IN_ONLY = {
     "account_reauthenticate", "mfa_index", "mfa_reauthenticate", "mfa_activate_totp",
     "mfa_deactivate_totp", "mfa_view_recovery_codes", "mfa_generate_recovery_codes",
     "mfa_download_recovery_codes", "mfa_list_webauthn", "mfa_add_webauthn",
-    "mfa_reauthenticate_webauthn", "mfa_remove_webauthn", "mfa_edit_webauthn",
+    "mfa_reauthenticate_webauthn", "mfa_remove_webauthn", "mfa_edit_webauthn", "usersessions_list",
 }  # fmt: skip
 FOR_GUESTS = {
     "account_login", "account_signup", "account_inactive", "account_email_verification_sent",
     "account_reset_password", "account_reset_password_done", "account_reset_password_from_key",
     "account_reset_password_from_key_done", "account_confirm_email", "account_confirm_login_code",
-    "account_request_login_code",
-    "mfa_authenticate",
+    "account_request_login_code", "mfa_authenticate", "mfa_login_webauthn",
 }  # fmt: skip
 
 
@@ -400,6 +404,7 @@ def body(world, route, row):
         "guest_follow": {"email": "guest@example.com"},
         "unsubscribe": {"List-Unsubscribe": "One-Click"},
         "similar": {"title": "How do I dim it?"},
+        "preferences": {"theme": "dark", "time_zone": "Asia/Tokyo", "mail_pace": "daily"},
         "solved": {"question": world.rows["public"].pk},
         "edit_question": {**api_text, "audience": audience, "seen": "1"},
         "answer": {"body": "Turn it."},

@@ -302,7 +302,7 @@ class TestSuggestions:
         with connection.cursor() as cursor:
             cursor.execute("SELECT cache_key, value FROM cache")
             kept = " ".join(f"{key} {base64.b64decode(value)}" for key, value in cursor.fetchall())
-        assert "search" in kept
+        assert "ranked_by" in kept
         assert found_in(kept) == []
         assert "saxophone" not in kept
 

@@ -2,9 +2,11 @@ from typing import Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from support.models.question import BODY_CHECKS, TITLE_CHECKS, Question
+from support.models.user import User
 from support.models.validators import LARGEST_TITLE
 
 
@@ -12,6 +14,11 @@ class GuestRequestQuerySet(models.QuerySet["GuestRequest"]):
     def unmailed(self) -> Self:
         """Requests whose confirming mail has not left."""
         return self.filter(mailed_at__isnull=True, confirmed_at__isnull=True)
+
+    def of(self, person: User) -> Self:
+        """What came from addresses that this person has shown to be theirs."""
+        shown = person.emailaddress_set.filter(verified=True)  # type: ignore[attr-defined]
+        return self.filter(email__in=shown.values(address=Lower("email")))
 
 
 class GuestRequest(models.Model):

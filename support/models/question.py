@@ -52,6 +52,10 @@ class QuestionQuerySet(models.QuerySet["Question"]):
         """Questions that stand for themselves: not merged into another."""
         return self.filter(canonical__isnull=True)
 
+    def written(self) -> Self:
+        """Questions whose text is there: not those of people who had theirs erased."""
+        return self.filter(asked_by__erased_at__isnull=True)
+
     def of_threads(self, *question_ids: int) -> Self:
         """All members of the threads in which these questions are."""
         roots = Question.objects.filter(pk__in=question_ids).values(

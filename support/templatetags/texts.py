@@ -33,6 +33,7 @@ ACTIONS = {
     "merged": _("merged"),
     "unmerged": _("took a merge back"),
     "disputed": _("said that theirs is different"),
+    "erased": _("left, and had their text erased"),
 }
 
 
@@ -87,6 +88,30 @@ def _ago(moment: datetime) -> str:
         seconds=-whole
     )  # Django's own words for it do not stand after "ago" in German
     return format_timedelta(passed, add_direction=True, threshold=1, locale=_reader())
+
+
+# In this order: most browsers also name those that they are like.
+BROWSERS = {
+    "Firefox": "Firefox",
+    "Edg": "Edge",
+    "OPR": "Opera",
+    "Chrome": "Chrome",
+    "Safari": "Safari",
+}
+SYSTEMS = {
+    "Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows",
+    "Mac OS": "macOS", "CrOS": "ChromeOS", "Linux": "Linux",
+}  # fmt: skip
+
+
+@register.filter
+def browser(user_agent: str) -> str:
+    """What sort of browser says this of itself, and on what it runs: enough to know one's own."""
+    kind = next((name for mark, name in BROWSERS.items() if mark in user_agent), "")
+    system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), "")
+    if kind and system:
+        return gettext("%(browser)s on %(system)s") % {"browser": kind, "system": system}
+    return kind or system or gettext("An unknown browser")
 
 
 @register.filter

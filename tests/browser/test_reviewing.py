@@ -72,7 +72,8 @@ def test_j_and_k_walk_through_the_queue_without_deciding(reviewer, pair):
 def test_the_question_mark_shows_the_keys_and_they_can_be_switched_off(reviewer, pair):
     reviewer.page.keyboard.press("?")
     reviewer.page.get_by_role("heading", name="Keys").wait_for()
-    reviewer.page.get_by_label("Use keys on this device").uncheck()
+    with reviewer.page.expect_response("**/account/keys/"):
+        reviewer.page.get_by_label("Use keys").uncheck()
     reviewer.page.keyboard.press("?")
     assert not reviewer.page.locator("#keys").is_visible()
 

@@ -26,5 +26,5 @@ class Command(BaseCommand):
 
 def _put_all() -> int:
     # Merged ones too: others are compared with their texts, so their vectors must be renewed.
-    ids = list(Question.objects.order_by("pk").values_list("pk", flat=True))
+    ids = list(Question.objects.written().order_by("pk").values_list("pk", flat=True))
     return sum(outbox.put_all(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH))

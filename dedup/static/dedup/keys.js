@@ -1,7 +1,6 @@
 /* Keys of the review desk: each presses the button, or follows the link, that names its action.
-   Which key does what can be changed, or switched off, on each device. */
+   Which key does what can be changed on each device; whether there are any, in the account. */
 
-const OFF = "review-keys-off";
 const CHANGED = "review-keys";
 const dialog = document.getElementById("keys");
 const palette = document.getElementById("palette");
@@ -184,10 +183,9 @@ dialog.querySelector("[data-resets]").addEventListener("click", () => {
   show();
 });
 
-toggle.checked = localStorage.getItem(OFF) === null;
 toggle.addEventListener("change", () => {
-  if (toggle.checked) localStorage.removeItem(OFF);
-  else localStorage.setItem(OFF, "1");
+  const { form } = toggle;
+  fetch(form.action, { method: "POST", body: new FormData(form), keepalive: true });
   show();
 });
 
