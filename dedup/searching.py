@@ -102,7 +102,7 @@ def search(
 
 def newest(reader: User | AnonymousUser, filters: Filters, page: str | int) -> Page:
     """A page of the live questions that `reader` may see, newest first."""
-    rows = filters.narrow(Question.objects.visible_to(reader)).select_related("product")
+    rows = filters.narrow(Question.objects.visible_to(reader).written()).select_related("product")
     return Paginator(rows.order_by("-asked_at", "-pk"), ON_PAGE).get_page(page)
 
 

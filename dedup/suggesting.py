@@ -145,7 +145,7 @@ def _note(*, was_taken: bool) -> None:
 
 def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Suggestion]:
     """The live questions that stand for these, each once, in the same order."""
-    found = Question.objects.visible_to(reader).in_bulk(ids)
+    found = Question.objects.visible_to(reader).written().in_bulk(ids)
     first = {found[pk].root_id: found[pk] for pk in reversed(ids) if pk in found}
     answered = Question.objects.visible_to(reader).with_answered().select_related("product")
     standing = answered.in_bulk(list(first))

@@ -3,7 +3,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from dedup import searching, suggesting
 from dedup.suggesting import Ranking, Suggestion, Suggestions
-from support import answering, merging, outbox
+from support import answering, erasing, merging, outbox
 from support.models import Question
 from tests.factories import AnswerFactory, ProductFactory, QuestionFactory
 
@@ -262,3 +262,12 @@ def test_a_search_takes_12_queries_however_many_it_finds(
     with django_assert_num_queries(12):
         answer = client.get("/?q=switch")
     assert len(answer.context["results"].hits) == count
+
+
+def test_what_its_writer_had_erased_is_neither_found_nor_listed():
+    gone, other = QuestionFactory(title="The switch hums"), QuestionFactory(title="A by its writer")
+    AnswerFactory(question=gone)
+    erasing.erase(person=gone.asked_by, by=None)
+
+    assert questions(search("erased by its writer")) == [other]
+    assert list(searching.newest(AnonymousUser(), searching.Filters(), 1)) == [other]
