@@ -19,6 +19,9 @@ AT_ONCE = 4  # of them; between two batches it is seen whether there is time for
 # typed to the half, 0.47 of them are among the five shown (at the floor itself 0.38, without any
 # 0.62), whole 0.76 (0.75, 0.78); a question that nobody asked before is shown one that is not it.
 UNFINISHED = 0.4
+# Cosine below which a search's candidate that shares no rare word with it is none. On the demo's
+# portal what is nearest to mere letters and to other subjects lies at 0.11 to 0.19.
+MEANT = 0.25
 SHARE = 0.5  # of the reader's patience, after which no batch is begun
 
 
@@ -41,6 +44,8 @@ def answer(draft_id: str) -> None:
         fingerprint=scorer.embedding_fingerprint,
         limit=max(RERANKED, draft.limit),
     )
+    if not draft.only_likely:
+        candidates = [one for one in candidates if one.shares_words or (one.cosine or 0) >= MEANT]
     near = [candidate.question_id for candidate in candidates]
     if not Draft.objects.filter(pk=draft_id).update(near=near):
         return

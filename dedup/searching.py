@@ -140,8 +140,11 @@ def _again(ids: Sequence[tuple[int, int | None]], reader: User | AnonymousUser) 
     """What was found a moment ago, as far as it still stands and may still be read."""
     readable = Question.objects.visible_to(reader).with_answered().select_related("product")
     rows = readable.in_bulk([pk for pair in ids for pk in pair if pk])
+    duplicates: dict[tuple[int | None, int | None], Question] = {
+        (row.canonical_id, row.pk): row for row in rows.values()
+    }
     return [
-        Suggestion(rows[pk], rows.get(found_as) if found_as else None)
+        Suggestion(rows[pk], duplicates.get((pk, found_as)))
         for pk, found_as in ids
         if pk in rows and rows[pk].canonical_id is None
     ]

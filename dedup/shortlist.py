@@ -6,7 +6,7 @@ the true neighbours where a filter keeps 1.4 % of the rows). Every statement cos
 a turn of its processor, so there are few of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ class Candidate:
     root_id: int
     cosine: float | None
     text_hash: str = ""  # of the text that its vector was made of
+    shares_words: bool = False  # rare ones, so that it would have been found without vectors
 
 
 def draw(
@@ -73,8 +74,9 @@ def draw(
     compared: those of another lie in another space.
     """
     near = [] if vector is None else by_vector(readable, vector, fingerprint, limit)
-    fused = fuse(near=near, worded=by_words(readable, text, limit))
-    return _with_cosine(fused[:limit], vector, fingerprint)
+    worded = by_words(readable, text, limit)
+    fused = fuse(near=near, worded=worded)
+    return _with_cosine(fused[:limit], set(worded), vector, fingerprint)
 
 
 def fuse(*, near: Sequence[int], worded: Sequence[int]) -> list[int]:
@@ -155,7 +157,7 @@ def by_words(readable: QuestionQuerySet, text: str, limit: int) -> list[int]:
 
 
 def _with_cosine(
-    ids: Sequence[int], vector: np.ndarray | None, fingerprint: str
+    ids: Sequence[int], worded: Set[int], vector: np.ndarray | None, fingerprint: str
 ) -> list[Candidate]:
     query = """
         SELECT id, coalesce(canonical_id, id), 1 - (vector <=> %s::halfvec),
@@ -163,7 +165,8 @@ def _with_cosine(
         FROM support_question LEFT JOIN dedup_embedding ON question_id = id AND fingerprint = %s
         WHERE id = ANY(%s)"""
     place = None if vector is None else point(vector).to_text()
-    found = {row[0]: Candidate(*row) for row in _rows(query, [place, fingerprint, list(ids)])}
+    rows = _rows(query, [place, fingerprint, list(ids)])
+    found = {row[0]: Candidate(*row, shares_words=row[0] in worded) for row in rows}
     return [found[pk] for pk in ids if pk in found]
 
 

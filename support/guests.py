@@ -8,12 +8,13 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, Group
 from django.core import signing
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -28,7 +29,7 @@ from support.permissions import CUSTOMER
 
 log = logging.getLogger(__name__)
 
-PAUSE = timedelta(minutes=5)  # before a mail that the server put off is tried again
+PAUSE = timedelta(minutes=5)  # before a mail that did not leave, as far as is known, is sent again
 LIFE = timedelta(days=3)  # of a request, and of the link in its mail
 PER_ADDRESS = quota.Quota("guest_address", most=5, seconds=3600)
 PER_CLIENT = quota.Quota("guest_client", most=20, seconds=3600)
@@ -192,7 +193,7 @@ def _owner(email: str, by: User | AnonymousUser, now: datetime) -> User | None:
     claimant = User.objects.filter(email__iexact=email).first()
     if claimant is None:
         return None
-    claim = EmailAddress.objects.filter(user=claimant, email=email).first()
+    claim = EmailAddress.objects.filter(user=claimant, email__iexact=email).first()
     if claim and not claimant.is_guest and claimant.pk != by.pk:
         claim.delete()
         User.objects.filter(pk=claimant.pk).update(email="")
@@ -222,30 +223,12 @@ def _confirm_address(person: User, email: str) -> None:
 def send_due(*, now: datetime, limit: int = 100) -> int:
     """Send the confirming mails that are due; return how many left. Safe to run beside itself.
 
-    A request is marked before its mail is handed over, so that none gets a second one; what the
-    server puts off is tried again. Raises OSError where it cannot be reached: nothing was marked.
+    A second one does no harm, a lost one loses a question: where nobody knows whether it left, it
+    is sent again. Raises OSError where the mail server cannot be reached.
     """
     if not _due(now).exists():
         return 0
-    sent = 0
-    with get_connection() as server:
-        for _ in range(limit):
-            waiting = _claim(now)
-            if waiting is None:
-                break
-            try:
-                mailing.hand_over(_composed(waiting, server))
-                sent += 1
-            except mailing.PutOff:
-                log.warning("Confirming mail %s is put off", waiting.pk)
-                waiting.mailed_at, waiting.mail_due_at = None, now + PAUSE
-                waiting.save(update_fields=["mailed_at", "mail_due_at"])
-            except mailing.Refused:
-                log.warning("Confirming mail %s is refused", waiting.pk)
-            except OSError as error:  # perhaps it was taken: it stays marked
-                log.warning("Confirming mail %s: %s", waiting.pk, type(error).__name__)
-                break  # the server is gone: the others wait for the next run
-    return sent
+    return mailing.deliver(partial(_claim, now), partial(_send, now=now), limit=limit)
 
 
 def _due(now: datetime) -> QuerySet[GuestRequest]:
@@ -254,11 +237,30 @@ def _due(now: datetime) -> QuerySet[GuestRequest]:
 
 @transaction.atomic
 def _claim(now: datetime) -> GuestRequest | None:
+    """Take the next one, for a while: it is due again unless it is sent by then."""
     waiting = _due(now).order_by("mail_due_at").select_for_update(skip_locked=True).first()
     if waiting:
-        waiting.mailed_at = now
-        waiting.save(update_fields=["mailed_at"])
+        waiting.mail_due_at = now + PAUSE
+        waiting.save(update_fields=["mail_due_at"])
     return waiting
+
+
+def _send(waiting: GuestRequest, server: BaseEmailBackend, *, now: datetime) -> bool:
+    try:
+        mailing.hand_over(_composed(waiting, server))
+    except mailing.PutOff:
+        log.warning("Confirming mail %s is put off", waiting.pk)
+        return False
+    except mailing.Refused:
+        log.warning("Confirming mail %s is refused", waiting.pk)
+        _mark_mailed(waiting, now)
+        return False
+    _mark_mailed(waiting, now)
+    return True
+
+
+def _mark_mailed(waiting: GuestRequest, now: datetime) -> None:
+    GuestRequest.objects.filter(pk=waiting.pk).update(mailed_at=now)
 
 
 def _composed(waiting: GuestRequest, server: BaseEmailBackend) -> EmailMessage:

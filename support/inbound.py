@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import nh3
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from support import answering, mailing, markup, merging, quota, quoting
 from support.models import Answer, InboundMail, Question, User
@@ -313,17 +313,16 @@ def _unread(box: imaplib.IMAP4) -> list[str]:
 
 
 def _fetch_one(box: imaplib.IMAP4, uid: str, *, now: datetime) -> int:
-    """Take one mail; leave it unread, for the next time, where the database did not take it."""
+    """Take one mail; it stays unread, for the next time, where the database is away."""
     _, found = box.uid("FETCH", uid, f"(BODY.PEEK[]<0.{LARGEST_MAIL + 1}>)")
     raw = next((item[1] for item in found if isinstance(item, tuple)), None)
     if raw is None:
         return 0  # somebody else took it away
     try:
         receive(raw, now=now)
-    except OperationalError:
+    except (OperationalError, InterfaceError):
         raise
-    except DatabaseError as error:
+    except DatabaseError as error:  # as where its writer is erased at this moment
         log.error("A mail could not be stored: %s", type(error).__name__)
-        return 0
     box.uid("STORE", uid, "+FLAGS", r"(\Seen)")
     return 1

@@ -1,14 +1,17 @@
 """How a mail looks and leaves. What it says of whom is chosen in support.notifications."""
 
+import logging
 import re
 import smtplib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.core.mail import EmailMessage, EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db.models import Q
 from django.template.loader import render_to_string
@@ -20,6 +23,10 @@ from django.utils.safestring import SafeString
 
 from support.models import Notification, Question, User
 
+log = logging.getLogger(__name__)
+Claimed = TypeVar("Claimed")
+
+SENDING_SECONDS = 30.0  # then the next run goes on: a mail that a time limit cuts off is unknown
 REPLY, STOP = "support.mail.reply", "support.mail.stop"  # what a token is for
 ALL = 0  # in place of a question: all mail
 # 100 bits in letters that a mail server may make small or capital; 64 is the most before an "@".
@@ -186,6 +193,33 @@ def _headers(pieces: Sequence[Piece], about: int) -> dict[str, str]:
         roots = [f"<question-{pk}@{host()}>" for pk in [*named, about]]
         headers |= {"References": " ".join(roots), "In-Reply-To": roots[-1]}
     return headers
+
+
+def deliver(
+    claim: Callable[[], Claimed | None],
+    send: Callable[[Claimed, BaseEmailBackend], bool],
+    *,
+    limit: int,
+) -> int:
+    """Claim and send mails one by one, up to `limit`, for half a minute; return how many left.
+
+    Raises OSError where the server cannot be reached: then nothing was claimed. Where it goes away
+    in the midst, the mail that was being sent stays as it was claimed, the others wait.
+    """
+    sent, begun = 0, time.monotonic()
+    with get_connection() as server:
+        for _ in range(limit):
+            claimed = claim()
+            if not claimed:
+                break
+            try:
+                sent += send(claimed, server)
+            except OSError as error:
+                log.warning("The mail server is gone: %s", type(error).__name__)
+                break
+            if time.monotonic() - begun > SENDING_SECONDS:
+                break
+    return sent
 
 
 def hand_over(message: EmailMessage) -> None:

@@ -5,12 +5,11 @@ A row is claimed and committed before its mail is handed over, so that a crash i
 """
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from allauth.account.models import EmailAddress
-from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 UNDO_SECONDS = 30  # mail about what can be undone waits so long
 UNKNOWN_AFTER = timedelta(minutes=10)  # a row "being sent" for longer belongs to a crash
-SENDING_SECONDS = 30.0  # then the next run goes on: a mail that a time limit cuts off is unknown
 MOST_ATTEMPTS = 8  # with pauses that double from five minutes: most of a day
 FIRST_PAUSE = timedelta(minutes=5)
 SEND_TASK = "support.tasks.send_notifications"
@@ -163,25 +161,16 @@ def send_due(*, now: datetime, limit: int = 100) -> int:
     """Send the mails that are due; return how many left. Safe to run beside itself.
 
     Raises OSError where the mail server cannot be reached: then nothing was claimed, and all
-    wait for the next run.
+    wait for the next run. What was being sent when it went away stays "being sent".
     """
     _give_up_crashed(now)
     if not _due(now).exists():
         return 0
-    sent, begun = 0, time.monotonic()
-    with get_connection() as server:
-        for _ in range(limit):
-            claimed = _claim(now) or _claim_digest(now)
-            if not claimed:
-                break
-            try:
-                sent += _send(claimed, server, now=now)
-            except OSError as error:  # perhaps it was taken: the rows stay "being sent"
-                log.warning("Mail %s: %s", claimed[0].pk, type(error).__name__)
-                break  # the server is gone: the others wait for the next run
-            if time.monotonic() - begun > SENDING_SECONDS:
-                break
-    return sent
+
+    def claim() -> list[Notification]:
+        return _claim(now) or _claim_digest(now)
+
+    return mailing.deliver(claim, partial(_send, now=now), limit=limit)
 
 
 def overdue(now: datetime) -> int:

@@ -147,6 +147,7 @@ def test_another_title_from_a_search_is_not_mixed_with_an_old_draft(asker):
 
 def test_what_solved_it_is_one_click_away_and_the_draft_stays_until_it_is_done_with(asker):
     question = QuestionFactory(title=TITLE)
+    AnswerFactory(question=question)
     write(asker)
     asker.page.get_by_role("button", name="This solved it").click()
     asker.page.get_by_text("thank you for saying so").wait_for()

@@ -298,3 +298,13 @@ def test_a_draft_lies_in_a_table_that_no_log_and_no_backup_keeps():
 def test_a_title_is_enough(no_worker):
     assert similar(title="").questions == []
     assert Question.objects.count() == 0
+
+
+def test_a_search_finds_nothing_where_nothing_is_meant_and_no_word_is_shared(
+    worker, scorer, monkeypatch
+):
+    ask(TITLE)
+    monkeypatch.setattr(reranking, "MEANT", 1.1)
+
+    assert similar(title="Zzxxqq", limit=60, only_likely=False).found == []
+    assert len(similar(title="lamp", limit=60, only_likely=False).found) == 1

@@ -14,7 +14,7 @@ from django.core.mail.backends import locmem
 from django.db import connection
 from django.utils import timezone
 
-from support import answering, merging, notifications, outbox
+from support import answering, mailing, merging, notifications, outbox
 from support.models import Notification, Question, User
 from tests.factories import (
     AnswerFactory,
@@ -372,7 +372,7 @@ def test_many_that_send_at_the_same_moment_send_each_mail_once(recording, pace):
 def test_one_run_stops_early_enough_that_no_mail_is_cut_off(pair, admin, recording, monkeypatch):
     now = timezone.now()
     merged(pair, admin, now)
-    monkeypatch.setattr(notifications, "SENDING_SECONDS", 0.01)
+    monkeypatch.setattr(mailing, "SENDING_SECONDS", 0.01)
 
     assert notifications.send_due(now=now + UNDO) == 1
     assert states() == ["sent", "waiting"]
