@@ -1,6 +1,7 @@
 """Every page: for everybody's eyes and hands, light and dark, on a phone, and light to load."""
 
 import gzip
+import os
 from itertools import product
 from random import Random
 
@@ -27,6 +28,9 @@ from tests.fakes import FakeScorer
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 WIDTHS = (1280, 390)
+ALL = [*product(WIDTHS, ("light", "dark"))]
+# From right to left CI takes two opposite looks of the four; a release is preceded by all.
+LOOKS = {"en": ALL, "ar": ALL if "ASKONCE_ROUNDS" in os.environ else [ALL[0], ALL[-1]]}
 MOST_BYTES = 45_000  # script and style of a first page, as they travel
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft?"
 
@@ -162,14 +166,14 @@ def test_every_page_is_accessible_light_and_dark_wide_and_narrow_in_both_directi
     visit, lived_in, record_property
 ):
     wrong, looks = [], 0
-    for (person, addresses), language in product(lived_in.items(), ("en", "ar")):
+    for (person, addresses), language in product(lived_in.items(), LOOKS):
         visitor = visit(person, reduced_motion="reduce", locale=language)
         visitor.expected |= {403, 404, 410}
         for address in addresses:
             visitor.open(address)
             assert visitor.page.evaluate("document.documentElement.lang") == language
             visitor.page.evaluate(UNFOLD)
-            for look in product(WIDTHS, ("light", "dark")):
+            for look in LOOKS[language]:
                 found = complaints(shown(visitor.page, *look))
                 wrong += [f"{address}, {language}, {look}: {one}" for one in found]
                 looks += 1
