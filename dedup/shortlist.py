@@ -166,7 +166,10 @@ def _with_cosine(
         WHERE id = ANY(%s)"""
     place = None if vector is None else point(vector).to_text()
     rows = _rows(query, [place, fingerprint, list(ids)])
-    found = {row[0]: Candidate(*row, row[0] in worded) for row in rows}
+    found = {
+        pk: Candidate(pk, root, cosine, text_hash, pk in worded)
+        for pk, root, cosine, text_hash in rows
+    }
     return [found[pk] for pk in ids if pk in found]
 
 
