@@ -3,7 +3,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 
-from dedup import blind, scoring
+from dedup import blind, scoring, suggesting
 from support import outbox, permissions
 from tests.factories import ReleaseFactory, UserFactory
 from tests.fakes import NEITHER, Dice, FakeScorer
@@ -28,6 +28,12 @@ def roles(request):
     if request.node.get_closest_marker("django_db") or "db" in request.fixturenames:
         permissions.create_roles()  # a flush between tests takes them away
         cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_was_missed(monkeypatch):
+    monkeypatch.setattr(suggesting, "_missed", 0)
+    monkeypatch.setattr(suggesting, "_silent_until", 0.0)
 
 
 @pytest.fixture(autouse=True)

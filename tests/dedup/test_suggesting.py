@@ -35,12 +35,6 @@ def worker(scorer, monkeypatch):
     return sent
 
 
-@pytest.fixture(autouse=True)
-def _new_process(monkeypatch):
-    monkeypatch.setattr(suggesting, "_missed", 0)
-    monkeypatch.setattr(suggesting, "_silent_until", 0.0)
-
-
 @pytest.fixture
 def no_worker(monkeypatch):
     monkeypatch.setattr(outbox, "send", lambda *args, **options: False)
