@@ -11,6 +11,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone, translation
 
+from support.http import is_for_program
+
 ZONE_COOKIE = "zone"  # set by a script of ours: no header tells it
 NO_PLACES = ("Etc/", "SystemV/", "US/", "posix/", "right/")  # older names of other zones
 
@@ -28,7 +30,7 @@ def as_the_reader_likes(
     """Answer in the reader's language and by the reader's clock; programs get what they had."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith("/api/"):
+        if is_for_program(request):
             return get_response(request)
         if language := _chosen_language(request):
             translation.activate(language)
