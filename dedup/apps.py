@@ -36,6 +36,8 @@ class DedupConfig(AppConfig):
                 "dedup.view_release",
                 "dedup.change_release",
                 "dedup.activate_release",
+                "dedup.start_job",
+                "dedup.view_job",
                 "dedup.view_score",
             }
         )

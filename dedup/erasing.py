@@ -41,4 +41,6 @@ RULES: dict[str, Rule] = {
     "dedup.Score.newer": Goes(),
     "dedup.Score": WITH_ROW,
     "dedup.Release": OURS,
+    "dedup.Job.by": HERE,
+    "dedup.Job": OURS,
 }

@@ -24,6 +24,7 @@ RULES: dict[str, Rows | Without] = {
     "dedup.Release.activated_by": Rows(
         "releases that you put into service", ("name", "activated_at")
     ),
+    "dedup.Job.by": Rows("long work that you started", ("kind", "state", "put_at", "ended_at")),
     "dedup.Deflection.asker": Rows(
         "times that you were shown similar questions",
         ("begun_at", "shown", "opened_at", "solved_at", "solved_question_id", "asked_at",

@@ -1,9 +1,10 @@
-"""Releases and what they said, flags and what people said of them, and
-what came of suggestions."""
+"""Releases and what they said, flags and what people said of them, what came of suggestions, and
+long work in the background."""
 
 from dedup.models.deflection import Deflection
 from dedup.models.draft import Draft
 from dedup.models.flag import Flag, FlagQuerySet
+from dedup.models.job import Job, JobQuerySet
 from dedup.models.release import DIMENSIONS, Embedding, Release, Score
 from dedup.models.review import BlindItem, Review, ReviewQuerySet, SavedView
 
@@ -15,6 +16,8 @@ __all__ = [
     "Embedding",
     "Flag",
     "FlagQuerySet",
+    "Job",
+    "JobQuerySet",
     "Release",
     "Review",
     "ReviewQuerySet",

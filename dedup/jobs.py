@@ -1,0 +1,180 @@
+"""Long work: started by a page, a command or the API, done by a worker, seen and stopped by anybody
+who may.
+
+A run holds its job by a token and gives signs of life. Where they stop to come, the job is taken up
+again; what it had done lies in checkpoints of its own. After three runs that died it has failed.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from dedup.models import Job
+from support import audit, outbox
+from support.models import User
+
+log = logging.getLogger(__name__)
+
+RUN_TASK = "dedup.tasks.run_jobs"
+SILENT = timedelta(minutes=3)  # without a sign of life for so long, a run is dead
+MOST_ATTEMPTS = 3
+EVERY_SECONDS = 2.0  # between two signs of life: each is a write
+
+
+class JobRuns(Exception):
+    """One of this kind waits or runs already."""
+
+
+class JobStopped(Exception):
+    """Somebody asked that it ends. Raised by `Run.progress`, for the runner to let through."""
+
+
+class JobLost(Exception):
+    """Another run has taken the job up: this one writes nothing any more."""
+
+
+@dataclass
+class Run:
+    """One run of a job, by the worker that holds it."""
+
+    job: Job
+    token: uuid.UUID
+    _said_at: float = field(default=-1e9, repr=False)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dict(self.job.params)
+
+    def progress(
+        self, done: int, total: int, step: str = "", *, seconds_left: float | None = None
+    ) -> None:
+        """Say how far it is. Cheap to call often: written every other second.
+
+        Raises JobStopped where somebody asked that it ends, JobLost where another run holds it.
+        """
+        if time.monotonic() - self._said_at < EVERY_SECONDS and step == self.job.step:
+            return
+        self._said_at = time.monotonic()
+        self.job.step, self.job.done, self.job.total = step, done, total
+        self._write(
+            step=step[:60], done=done, total=total, seconds_left=seconds_left,
+            seen_at=timezone.now(),
+        )  # fmt: skip
+        if Job.objects.filter(pk=self.job.pk, is_to_stop=True).exists():
+            raise JobStopped(self.job.pk)
+
+    def _write(self, **changes: object) -> None:
+        held = Job.objects.filter(pk=self.job.pk, token=self.token, state=Job.State.RUNNING)
+        if not held.update(**changes):
+            raise JobLost(self.job.pk)
+
+    def end(
+        self, state: str, *, result: Mapping[str, Any] | None = None, failure: str = ""
+    ) -> None:
+        """Close the job. Raises JobLost where another run holds it."""
+        self._write(
+            state=state, result=dict(result or {}), failure=failure[:300], ended_at=timezone.now(),
+            seconds_left=None, token=None,
+        )  # fmt: skip
+
+
+Runner = Callable[[Run], Mapping[str, Any]]  # returns the job's result
+
+
+def start(
+    *,
+    kind: str,
+    params: Mapping[str, Any] | None = None,
+    by: User | None,
+    now: datetime | None = None,
+) -> Job:
+    """Put a job in line and wake a worker. Raises JobRuns where one of this kind is unfinished."""
+    now = now or timezone.now()
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(kind=kind, params=dict(params or {}), by=by, put_at=now)
+            audit.record("job_started", by=by, now=now, job=job.pk, kind=kind)
+            transaction.on_commit(ring, robust=True)
+    except IntegrityError as error:
+        raise JobRuns(kind) from error
+    return job
+
+
+def ring() -> bool:
+    """Wake a worker of the training queue; False where the broker cannot be reached."""
+    return outbox.send(RUN_TASK)
+
+
+@transaction.atomic
+def stop(*, job: Job, by: User | None, now: datetime | None = None) -> Job:
+    """Ask that a job ends: at once where it waits, else at its next sign of life."""
+    now = now or timezone.now()
+    job = Job.objects.select_for_update().get(pk=job.pk)
+    if job.is_finished:
+        return job
+    job.is_to_stop = True
+    if job.state == Job.State.WAITING:
+        job.state, job.ended_at = Job.State.STOPPED, now
+    job.save(update_fields=["is_to_stop", "state", "ended_at"])
+    audit.record("job_stopped", by=by, now=now, job=job.pk, kind=job.kind)
+    return job
+
+
+@transaction.atomic
+def claim(*, kinds: list[str], now: datetime) -> Run | None:
+    """Take the job that has waited longest, or one whose run died; None where there is none."""
+    dead = Q(state=Job.State.RUNNING, seen_at__lt=now - SILENT)
+    free = Job.objects.filter(Q(state=Job.State.WAITING) | dead, kind__in=kinds)
+    job = free.order_by("put_at", "pk").select_for_update(skip_locked=True).first()
+    if job is None:
+        return None
+    if job.is_to_stop or job.attempts >= MOST_ATTEMPTS:
+        is_stopped = job.is_to_stop
+        job.state = Job.State.STOPPED if is_stopped else Job.State.FAILED
+        job.failure = "" if is_stopped else "its worker died three times"
+        job.ended_at, job.token = now, None
+        job.save()
+        return None
+    job.state, job.token = Job.State.RUNNING, uuid.uuid4()
+    job.started_at, job.seen_at = job.started_at or now, now
+    job.attempts = F("attempts") + 1
+    job.save()
+    job.refresh_from_db()
+    assert job.token
+    return Run(job, job.token)
+
+
+def run(runners: Mapping[str, Runner], *, now: datetime | None = None) -> Job | None:
+    """Do one job that waits; return it as it ended, None where none waits.
+
+    An error of its runner is the job's failure, never the worker's. A worker that is told to end
+    leaves the job to be taken up again.
+    """
+    held = claim(kinds=list(runners), now=now or timezone.now())
+    if held is None:
+        return None
+    try:
+        held.end(Job.State.DONE, result=runners[held.job.kind](held))
+    except JobStopped:
+        held.end(Job.State.STOPPED)
+    except JobLost:
+        log.warning("Job %s was taken up by another worker", held.job.pk)
+    except Exception as error:
+        log.exception("Job %s failed", held.job.pk)
+        held.end(Job.State.FAILED, failure=f"{type(error).__name__}: {error}")
+    held.job.refresh_from_db()
+    return held.job
+
+
+def has_waiting(now: datetime) -> bool:
+    """Whether a job waits for a worker, or for another one after its own died."""
+    dead = Q(state=Job.State.RUNNING, seen_at__lt=now - SILENT)
+    return Job.objects.filter(Q(state=Job.State.WAITING) | dead).exists()

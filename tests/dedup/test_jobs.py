@@ -1,0 +1,156 @@
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from dedup import jobs
+from dedup.models import Job
+from support import outbox
+from support.models import AuditEntry
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def sent(monkeypatch):
+    """Tasks that were sent, instead of a broker."""
+    names = []
+    monkeypatch.setattr(outbox, "send", lambda task, *_, **__: names.append(task) or True)
+    return names
+
+
+def started(**fields):
+    return jobs.start(kind=Job.Kind.TRAIN, by=None, **fields)
+
+
+def aged(job, age):
+    """The job as if its last sign of life had come so long ago."""
+    Job.objects.filter(pk=job.pk).update(seen_at=timezone.now() - age)
+
+
+def test_a_started_job_wakes_a_worker_once_it_is_on_disk(
+    admin, sent, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        job = jobs.start(kind=Job.Kind.TRAIN, params={"seed": 1}, by=admin)
+        assert sent == []
+
+    assert sent == [jobs.RUN_TASK]
+    assert (job.state, job.params, job.by) == (Job.State.WAITING, {"seed": 1}, admin)
+    assert AuditEntry.objects.get(action="job_started").details["job"] == job.pk
+
+
+def test_only_one_of_a_kind_waits_or_runs():
+    started()
+
+    with pytest.raises(jobs.JobRuns):
+        started()
+
+    jobs.start(kind=Job.Kind.EVALUATE, by=None)
+
+
+def test_the_database_refuses_a_job_that_ended_at_no_time():
+    job = started()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Job.objects.filter(pk=job.pk).update(state=Job.State.DONE)
+
+
+def test_a_worker_does_what_waits_and_keeps_what_came_of_it():
+    started(params={"seed": 3})
+
+    done = jobs.run({Job.Kind.TRAIN: lambda run: {"seen": run.params["seed"]}})
+
+    assert (done.state, done.result, done.attempts) == (Job.State.DONE, {"seen": 3}, 1)
+    assert done.ended_at
+    assert jobs.run({Job.Kind.TRAIN: lambda _: {}}) is None
+
+
+def test_a_worker_takes_only_what_it_can_do():
+    started()
+
+    assert jobs.run({Job.Kind.DISTIL: lambda _: {}}) is None
+
+
+def test_an_error_of_the_runner_is_the_jobs_failure():
+    def fail(_run):
+        raise ValueError("no labels")
+
+    started()
+
+    failed = jobs.run({Job.Kind.TRAIN: fail})
+
+    assert (failed.state, failed.failure) == (Job.State.FAILED, "ValueError: no labels")
+
+
+def test_progress_shows_what_it_does_and_how_long_it_takes_still():
+    job = started()
+
+    def look(run):
+        run.progress(5, 20, "reading", seconds_left=30.0)
+        job.refresh_from_db()
+        return {}
+
+    jobs.run({Job.Kind.TRAIN: look})
+
+    assert (job.step, job.percent, job.seconds_left) == ("reading", 25, 30.0)
+
+
+def test_a_job_that_waits_is_stopped_at_once(admin):
+    job = jobs.stop(job=started(), by=admin)
+
+    assert job.state == Job.State.STOPPED
+    assert AuditEntry.objects.get(action="job_stopped").by == admin
+
+
+def test_a_job_that_runs_ends_at_its_next_sign_of_life(admin):
+    job = started()
+
+    def work(run):
+        jobs.stop(job=job, by=admin)
+        run.progress(1, 2, "step")
+        raise AssertionError("it went on")
+
+    assert jobs.run({Job.Kind.TRAIN: work}).state == Job.State.STOPPED
+
+
+def test_a_job_whose_worker_died_is_taken_up_again_and_the_dead_one_writes_nothing():
+    job = started()
+    now = timezone.now()
+    dead = jobs.claim(kinds=[Job.Kind.TRAIN], now=now)
+    assert jobs.claim(kinds=[Job.Kind.TRAIN], now=now) is None
+    aged(job, jobs.SILENT + timedelta(seconds=1))
+
+    again = jobs.claim(kinds=[Job.Kind.TRAIN], now=now)
+
+    assert again.job.attempts == 2
+    with pytest.raises(jobs.JobLost):
+        dead.end(Job.State.DONE)
+
+
+def test_a_job_whose_worker_died_three_times_has_failed():
+    job = started()
+    for _ in range(jobs.MOST_ATTEMPTS):
+        jobs.claim(kinds=[Job.Kind.TRAIN], now=timezone.now())
+        aged(job, jobs.SILENT + timedelta(seconds=1))
+    assert jobs.has_waiting(timezone.now())
+
+    assert jobs.claim(kinds=[Job.Kind.TRAIN], now=timezone.now()) is None
+
+    job.refresh_from_db()
+    assert job.state == Job.State.FAILED
+    assert not jobs.has_waiting(timezone.now())
+
+
+def test_a_worker_that_is_told_to_end_leaves_the_job_to_another():
+    job = started()
+
+    def ended(_run):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        jobs.run({Job.Kind.TRAIN: ended})
+
+    job.refresh_from_db()
+    assert job.state == Job.State.RUNNING
