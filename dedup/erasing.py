@@ -41,6 +41,7 @@ RULES: dict[str, Rule] = {
     "dedup.Score.newer": Goes(),
     "dedup.Score": WITH_ROW,
     "dedup.Release": OURS,
+    "dedup.Release.overruled": Emptied("activated_by"),
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
 }

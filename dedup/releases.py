@@ -19,6 +19,10 @@ class NoRelease(Exception):
     """No release is active: nothing can be checked, and the site says so."""
 
 
+class ActiveAlready(Exception):
+    """What is in service cannot be its own shadow."""
+
+
 class NoWayBack(Exception):
     """The active release replaced none."""
 
@@ -91,11 +95,13 @@ def _put_into_service(
     if before:
         before.is_active = False
         before.save(update_fields=["is_active"])
-    chosen.is_active = True
+    chosen.is_active, chosen.shadow_since = True, None
     if replaces:  # a way back leads on to where the older one came from, not to and fro
         chosen.previous = before
     chosen.activated_at, chosen.activated_by = now, by
-    chosen.save(update_fields=["is_active", "previous", "activated_at", "activated_by"])
+    chosen.save(
+        update_fields=["is_active", "shadow_since", "previous", "activated_at", "activated_by"]
+    )
     audit.record("release_activated", by=by, now=now, release=chosen.name)
     return chosen
 
@@ -110,3 +116,38 @@ def roll_back(*, by: User | None = None, now: datetime | None = None) -> Release
         raise NoWayBack(f"{current.name} replaced no other release.")
     prove_files(current.previous)
     return _put_into_service(current.previous, by=by, now=now or timezone.now(), replaces=False)
+
+
+@transaction.atomic
+def shadow(*, release: Release, by: User | None, now: datetime | None = None) -> Release:
+    """Let `release` judge what the active one judges, in the place of any other that did; nothing
+    of it is flagged.
+
+    Raises ActiveAlready, and dedup.ml.artifact.ArtifactRefused as `activate` does.
+    """
+    now = now or timezone.now()
+    prove_files(release)
+    by_id = {row.pk: row for row in Release.objects.order_by("pk").select_for_update()}
+    chosen = by_id[release.pk]
+    if chosen.is_active:
+        raise ActiveAlready(f"{chosen.name} is in service already.")
+    if chosen.shadow_since is None:
+        Release.objects.update(shadow_since=None)
+        chosen.shadow_since = now
+        chosen.save(update_fields=["shadow_since"])
+        audit.record("release_shadowed", by=by, now=now, release=chosen.name)
+    return chosen
+
+
+@transaction.atomic
+def end_shadow(*, release: Release, by: User | None, now: datetime | None = None) -> None:
+    """Let `release` judge no further; what it said is kept."""
+    ended = Release.objects.filter(pk=release.pk, shadow_since__isnull=False)
+    if ended.update(shadow_since=None):
+        now = now or timezone.now()
+        audit.record("release_shadow_ended", by=by, now=now, release=release.name)
+
+
+def in_shadow() -> Release | None:
+    """The release that judges without being heard."""
+    return Release.objects.filter(shadow_since__isnull=False).first()

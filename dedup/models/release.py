@@ -1,7 +1,7 @@
 """Releases, and what they said of questions and pairs."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.utils import timezone
 from pgvector.django import HalfVectorField, HnswIndex
 
@@ -25,12 +25,23 @@ class Release(models.Model):
         "support.User", models.PROTECT, null=True, blank=True, related_name="activated_releases"
     )
     previous = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="+")
+    # Since when it judges what the active one judges, and nothing comes of it.
+    shadow_since = models.DateTimeField(null=True, blank=True)
+    # Why it is in service though a gate was shut.
+    overruled = models.CharField(max_length=500, blank=True, default="", db_default="")
 
     class Meta:
         permissions = [("activate_release", "Can activate and roll back releases")]
         constraints = [
             models.UniqueConstraint(
                 fields=["is_active"], condition=Q(is_active=True), name="release_one_active"
+            ),
+            models.UniqueConstraint(
+                Value(1), condition=Q(shadow_since__isnull=False), name="release_one_shadow"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_active=False) | Q(shadow_since__isnull=True),
+                name="release_active_or_shadow",
             ),
             models.CheckConstraint(
                 condition=Q(threshold__gt=0, threshold__lte=1), name="release_threshold_is_share"
