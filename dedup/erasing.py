@@ -41,6 +41,7 @@ RULES: dict[str, Rule] = {
     "dedup.Score.newer": Goes(),
     "dedup.Score": WITH_ROW,
     "dedup.Release": OURS,
+    "dedup.Report": OURS,
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
 }
