@@ -142,6 +142,7 @@ class TestJobs:
         assert evaluating.rival(active) is None
         releases.activate(release=other)
         other.refresh_from_db()
+        active.refresh_from_db()
 
         assert evaluating.rival(other) == active
         assert evaluating.rival(active) == other

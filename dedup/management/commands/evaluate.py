@@ -90,9 +90,10 @@ class Command(BaseCommand):
 def own_table(own: dict[str, Any]) -> Table:
     """Figures on the portal's own pairs, and by segment."""
     title = f"{own['pairs']} own pairs, {own['duplicates']} of them duplicates"
-    table = Table(
-        "of", "pairs", *(reporting.WORDS[name] for name in reporting.FIGURES), title=title
-    )
+    table = Table(title=title)
+    table.add_column("of", no_wrap=True)
+    for column in ("pairs", *(reporting.WORDS[name] for name in reporting.FIGURES)):
+        table.add_column(column)
     parts = [("all", own)]
     parts += [
         (f"{kind}: {row['value']}", row) for kind, rows in own["segments"].items() for row in rows
