@@ -284,7 +284,7 @@ class Groups:
         """Duplicates always; others as long as the group is not too large."""
         first, second = self.name_of(one), self.name_of(other)
         sizes = {pk: self.size.get(pk, 1) for pk in (first, second)}
-        if first == second or not is_same and sum(sizes.values()) > LARGEST_GROUP:
+        if first == second or (not is_same and sum(sizes.values()) > LARGEST_GROUP):
             return
         stays, goes = sorted(sizes, key=lambda pk: (-sizes[pk], pk))
         self.above[goes] = stays
