@@ -63,7 +63,7 @@ def promised_threshold(
     Learn-then-Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021): sets of pairs, from the
     likeliest on, each of a tenth more than the one before, are tested in this order until one
     fails, so that no correction for their number is needed. The sets are fixed by their sizes, no
-    label is looked at. A chain that begins with few pairs may end by bad luck, so there are several,
+    label is looked at. A chain that begins with few pairs may end by bad luck, so there are some,
     which share the error; one that reaches the start of the next hands its part on (fallback
     procedure: Wiens and Dmitrienko 2005). Holds in finite samples where precision does not rise as
     the threshold falls; near misses at the very top that break this cost next to nothing.
@@ -155,7 +155,7 @@ def choose_threshold(probabilities: Values, labels: Values, wanted: float) -> fl
         is_tied = last + 1 < len(order) and sorted_p[last + 1] == sorted_p[last]
         if is_tied or right[last] / (last + 1) < wanted:
             continue
-        if clopper_pearson(int(right[last]), last + 1)[0] >= wanted:
+        if 1 - _below(int(right[last]) - 1, last + 1, wanted) <= 0.025:  # as clopper_pearson
             return float(sorted_p[last])
     return None
 
