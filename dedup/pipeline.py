@@ -122,6 +122,7 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
             said.logit,
             said.cosine,
             said.probability,
+            said.settled_by,
         )
         for (other, _), said in zip(given, judged, strict=True)
     ]
