@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from dedup import feedback, jobs, releases, reports
 from dedup.ml import reporting
@@ -26,6 +27,9 @@ from support.models import Question
 
 log = logging.getLogger(__name__)
 
+NOT_WHOLE = gettext_noop("The release cannot be used: %(reason)s")
+COMPARING, TIMING = gettext_noop("comparing pairs"), gettext_noop("measuring the speed")
+SETS = gettext_noop("measuring on fixed sets")
 WANTED = 0.5  # precision, where a release does not say for which its threshold was chosen
 
 
@@ -52,7 +56,7 @@ class Subject:
     def named(cls, name: str) -> "Subject":
         """By name, or by folder where it is not known yet. Raises ArtifactRefused."""
         given = Path(name)
-        folder = given if (given / MANIFEST).is_file() else Path(settings.DEDUP_ARTIFACTS) / name
+        folder = given if (given / MANIFEST).is_file() else releases.folder_named(name)
         manifest = read_manifest(folder)
         row = Release.objects.filter(fingerprint=manifest.fingerprint).first()
         threshold = row.threshold if row else manifest.thresholds["flag"]
@@ -73,17 +77,16 @@ class Subject:
 
 def evaluate(run: jobs.Run) -> Mapping[str, Any]:
     """Do a job of this kind: measure a release beside the one in service, or beside the one that it
-    replaced. Raises ArtifactRefused."""
+    replaced. Raises jobs.JobFailed where its files cannot be used."""
     release = Release.objects.get(pk=run.params["release"])
     against = rival(release)
-
-    def progress(done: int, total: int, step: str) -> None:
-        run.progress(done, total, step)
-
-    report = measure(
-        Subject.of(release), against=Subject.of(against) if against else None, progress=progress,
-        now=timezone.now(),
-    )  # fmt: skip
+    try:
+        report = measure(
+            Subject.of(release), against=Subject.of(against) if against else None,
+            progress=run.progress, now=timezone.now(),
+        )  # fmt: skip
+    except ArtifactRefused as error:
+        raise jobs.JobFailed(NOT_WHOLE, reason=str(error)) from error
     return {"report": report.pk, "release": release.name}
 
 
@@ -151,7 +154,10 @@ def examine(
         drawn = reporting.pictures(held, said, other)
         texts = _texts() or [pair["older"] for pair in raw["golden"]]
         if texts:
-            report["speed"] = {**reporting.speed(scorer, texts, progress), **_machine(scorer)}
+            report["speed"] = {
+                **reporting.speed(scorer, texts, progress, TIMING),
+                **_machine(scorer),
+            }
     if data:
         report["sets"] = _on_sets(scorer, data, progress)
     return report, drawn
@@ -183,7 +189,7 @@ def clusters_of(labels: Sequence[feedback.Label]) -> list[int]:
 
 
 def _said(subject: Subject, scorer: Any, held: Held, progress: Progress) -> Said:
-    chances = reporting.judged(scorer, held.pairs, progress, f"comparing, {subject.name}")
+    chances = reporting.judged(scorer, held.pairs, progress, COMPARING)
     return Said(subject.name, chances, subject.threshold)
 
 
@@ -207,7 +213,7 @@ def _on_sets(scorer: Any, data: Path, progress: Progress) -> dict[str, Any]:
     """Fixed labelled sets, as a release's manifest has them."""
     from dedup.ml.measuring import Measuring, Reported  # noqa: PLC0415 - loads torch
 
-    progress(0, 0, "fixed sets")
+    progress(0, 0, SETS)
     measuring = Measuring(
         data, scorer.bi, scorer.cross, scorer.calibration, scorer.even,
         scorer.manifest.thresholds["flag"],

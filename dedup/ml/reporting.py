@@ -218,7 +218,9 @@ def best_precisions(scores: Values, labels: Values, weights: Values) -> np.ndarr
     return np.asarray(best[np.minimum(first, len(best) - 1)])
 
 
-def speed(scorer: Scorer, texts: Sequence[str], progress: Progress) -> dict[str, Any]:
+def speed(
+    scorer: Scorer, texts: Sequence[str], progress: Progress, step: str = "timing"
+) -> dict[str, Any]:
     """How long a check's networks take here: one question read and compared with its nearest 50.
 
     Processor seconds are those of this process, over all its threads.
@@ -230,7 +232,7 @@ def speed(scorer: Scorer, texts: Sequence[str], progress: Progress) -> dict[str,
     spent, judging = [], 0.0
     used = time.process_time()
     for number in range(ASKED):
-        progress(number, ASKED, "timing")
+        progress(number, ASKED, step)
         begun = time.perf_counter()
         vector = scorer.embed([known[number]])[0]
         cosines = vectors @ vector
