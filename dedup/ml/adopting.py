@@ -1,6 +1,5 @@
 """A cross-encoder that others trained -> a release: calibrated, measured, written down."""
 
-import json
 import logging
 import random
 import shutil
@@ -8,22 +7,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dedup.ml.artifact import MANIFEST, hash_files, read_manifest
+from dedup.ml.artifact import read_manifest
 from dedup.ml.biencoder import BiEncoder
-from dedup.ml.building import golden_pairs, thresholds
+from dedup.ml.building import golden_pairs, making, thresholds, write_down
 from dedup.ml.calibration import fit_calibration
 from dedup.ml.card import adopted_card
 from dedup.ml.clusters import CHOOSING, portal_shortlisted, shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
-from dedup.ml.measuring import Measured, Measuring, Reported
+from dedup.ml.measuring import Measured, Reported
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +46,12 @@ def adopt(
     """
     if out.exists():
         raise CheckpointRefused(f"there is a release {out.name} already")
-    with TemporaryDirectory(dir=out.parent, prefix=".adding-") as made:
-        folder = Path(made) / out.name
+    with making(out) as folder:
         shutil.copytree(release / "bi-encoder", folder / "bi-encoder")
         cross = _write_cross_encoder(checkpoint, folder / "cross-encoder")
         raw = _described(checkpoint, release, labels, folder, cross)
         raw["languages"] = languages
-        (folder / "README.md").write_text(adopted_card(raw), encoding="utf-8")
-        raw["files"] = hash_files(folder)
-        text = json.dumps(raw, indent=1) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-        folder.rename(out)
+        write_down(folder, raw, adopted_card(raw))
     return raw
 
 
@@ -89,7 +82,6 @@ def _described(
     calibration = fit_calibration(fitted.logits, fitted.cosines, fitted.labels)
     reported = Reported.of(bi, cross)
     chosen = thresholds(calibration, chosen_on, reported.measured)
-    flag = chosen["flag"]["probability"]
     before = read_manifest(release).raw
     return {
         "name": folder.name,
@@ -98,11 +90,7 @@ def _described(
         "licences": {"cross-encoder": f"as {checkpoint} says", "bi-encoder": before["base"]},
         "data": {},
         "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
-        "metrics": {
-            "shortlists": Measuring(
-                Path(), bi, cross, calibration, calibration.at_prior(0.5), flag
-            ).shortlists(reported)
-        },
+        "metrics": {"shortlists": reported.told_apart(calibration)},
         "calibration": {
             "coefficients": asdict(calibration),
             "rows": len(fitted.labels),

@@ -7,13 +7,15 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from dedup.ml.evaluation import precision_recall_points, reliability_bins
 from dedup.ml.pairs import Values
 
 SIZE, EDGE = 360, 48  # of the square that data is drawn in, and around it
 STYLE = (
     "text{font:12px sans-serif;fill:#555}.axis{stroke:#999;fill:none}"
     ".ideal{stroke:#999;stroke-dasharray:4 4}.one{stroke:#0b6bcb;fill:none;stroke-width:2}"
-    ".two{stroke:#c2571a;fill:none;stroke-width:2}.one-dot{fill:#0b6bcb}.two-dot{fill:#c2571a}"
+    ".two{stroke:#c2571a;fill:none;stroke-width:2;stroke-dasharray:7 4}.reach{stroke:#0b6bcb}"
+    ".one-dot{fill:#0b6bcb}.two-dot{fill:#c2571a}"
 )
 
 
@@ -58,27 +60,29 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 SQUARE = Plane(EDGE, EDGE, SIZE, SIZE)
 
 
-def reliability(probabilities: Values, labels: Values, title: str, bins: int = 10) -> str:
-    """Share of duplicates by predicted probability, bins of equal width; dots as large as the
-    square root of their rows (reliability diagram: DeGroot and Fienberg 1983)."""
-    p, y = np.asarray(probabilities), np.asarray(labels, float)
-    which = np.minimum((p * bins).astype(int), bins - 1)
+def reliability(
+    probabilities: Values, labels: Values, title: str, bins: int = 10,
+    weights: Values | None = None,
+) -> str:  # fmt: skip
+    """Share of duplicates by predicted probability, bins of equal width, with intervals; dots as
+    large as the square root of their rows (reliability diagram: DeGroot and Fienberg 1983)."""
     drawn = [line([(0, 0), (1, 1)], "ideal")]
-    for b in range(bins):
-        rows = which == b
-        if rows.any():
-            radius = float(np.clip(np.sqrt(rows.sum()) / 4, 2, 12))
-            drawn.append(dot(float(p[rows].mean()), float(y[rows].mean()), radius))
+    for one in reliability_bins(probabilities, labels, weights, bins=bins):
+        radius = float(np.clip(np.sqrt(one.rows) / 4, 2, 12))
+        drawn.append(line([(one.predicted, one.low), (one.predicted, one.high)], "reach"))
+        drawn.append(dot(one.predicted, one.share, radius))
     return picture(drawn, title, "predicted probability", "share of duplicates")
 
 
-def precision_recall(curves: Sequence[tuple[str, Values]], labels: Values, title: str) -> str:
+def precision_recall(
+    curves: Sequence[tuple[str, Values]], labels: Values, title: str,
+    weights: Values | None = None,
+) -> str:  # fmt: skip
     """Precision over recall for up to two rankings of the same rows, named in a legend."""
-    y, drawn = np.asarray(labels) > 0.5, []
+    drawn = []
     for (name, scores), kind in zip(curves, ("one", "two"), strict=False):
-        right = np.cumsum(y[np.argsort(-np.asarray(scores), kind="stable")])
-        at = np.flatnonzero(np.diff(right, prepend=0))  # where recall grows
-        points = [(right[i] / max(1, y.sum()), right[i] / (i + 1)) for i in at]
+        known = precision_recall_points(scores, labels, weights)
+        points = [(point.recall, point.precision) for point in known]
         drawn.append(line(points[:: max(1, len(points) // 300)], kind))
         height = EDGE + (16 if kind == "one" else 34)
         drawn.append(
