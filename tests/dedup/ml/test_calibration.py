@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,13 @@ def test_what_is_trusted_keeps_its_place_at_another_prior():
 def test_a_calibration_that_trusts_from_high_to_low_is_refused():
     with pytest.raises(ValueError, match="not below"):
         Calibration(0, 1, 0, low=0.6, high=0.4)
+
+
+def test_a_row_that_stands_for_three_counts_as_three_rows():
+    cosines, labels = np.asarray([0.2, 0.5, 0.6, 0.9, 0.7]), np.asarray([0, 0, 1, 1, 0])
+    times = [1, 3, 1, 2, 1]
+
+    weighed = fit_calibration(np.zeros(5), cosines, labels, weights=times)
+    repeated = fit_calibration(np.zeros(8), cosines.repeat(times), labels.repeat(times))
+
+    assert astuple(weighed) == pytest.approx(astuple(repeated))
