@@ -11,7 +11,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,11 +21,10 @@ from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration, fit_calibration
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled, forum_rows, labelled
-from dedup.ml.evaluation import average_precision, calibration_error
 from dedup.ml.finetuning import Plan, Taught, Tell, finetune
 from dedup.ml.fitting import MIDDLE, SCALE
 from dedup.ml.packing import fastest_dtype
-from dedup.ml.pairs import Pair, Values
+from dedup.ml.pairs import Pair
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ CHOSEN = 0.35  # share that is chosen to learn from
 THRESHOLD = 0.5  # pairs at or above it are flagged
 TUNE = 0.2  # share of clusters whose labels calibrate and say when to stop
 REPLAY = 0.3  # pairs that nobody judged, for each label
-WANTED = 0.95  # precision at which recall is told
+LARGE = 50  # pairs of a cluster; such clusters are asked about
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ def make_portal(data: Path, pool: int, seed: int) -> Portal:
     order = list(dict.fromkeys(clusters.tolist()))
     random.Random(seed).shuffle(order)  # noqa: S311 - no secret
     sizes = np.bincount(clusters)
+    order.sort(key=lambda c: sizes[c] < LARGE)  # else the last one may be of thousands
     taken = np.cumsum([sizes[c] for c in order])
     asked = set(order[: int(np.searchsorted(taken, pool)) + 1])
     is_pool = np.asarray([c in asked for c in clusters.tolist()])
@@ -99,16 +99,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a release is worth on held pairs after so many verdicts."""
+    """What is said of the held pairs after so many verdicts."""
 
     verdicts: int
     wrong: int  # of them
-    average_precision: float
-    recall: float  # at a precision of WANTED
-    calibration_error: float
-    duplicates: int  # among the verdicts
+    duplicates: int  # among them, as the agents say
     seconds: float  # of training
-    probabilities: np.ndarray = field(repr=False, compare=False)
+    probabilities: np.ndarray  # by the release that was trained
+    recalibrated: np.ndarray  # by the base, calibrated on the same labels
 
 
 Scores = np.ndarray  # (n,) probabilities of the pool's pairs
@@ -138,15 +136,14 @@ class Simulation:
         return np.asarray(1 / (1 + np.exp(-SCALE * (cosines - MIDDLE))))
 
     def run(self, steps: Sequence[int], choose: Choose | None) -> list[Measured]:
-        """Ask up to each number of verdicts, retrain there, measure. Without a `choose` all are
-        asked at random."""
-        found = [self.measured(0.0, self.by_cosine(self.held_cosines))]
+        """Ask up to each number of verdicts, retrain there, measure; the first is the base. Without
+        a `choose` all are asked at random."""
+        base = self.by_cosine(self.held_cosines)
+        found = [Measured(0, 0, 0, 0.0, base, base)]
         for step in steps:
             self.ask(step - len(self.asked), choose)
-            seconds, pool, held = self.retrain(f"{step}")
-            self.scores = pool
-            found.append(self.measured(seconds, held))
-            log.info("after %d verdicts: %s", step, found[-1])
+            found.append(self.retrained(f"{step}"))
+            log.info("%d verdicts, %.0f s of training", step, found[-1].seconds)
         return found
 
     def ask(self, count: int, choose: Choose | None) -> None:
@@ -180,8 +177,8 @@ class Simulation:
         digest = sha256(f"{self.seed} {why} {what}".encode()).digest()
         return int.from_bytes(digest[:6]) / 2**48
 
-    def retrain(self, name: str) -> tuple[float, np.ndarray, np.ndarray]:
-        """Seconds of training, and what the new release says of the pool and of the held pairs."""
+    def retrained(self, name: str) -> Measured:
+        """Make a release of all verdicts; what it says of the pool is what is asked by from now."""
         asked = list(self.asked.values())
         part = [self._number(int(self.portal.pool_clusters[one.row]), "part") for one in asked]
         tune = [one for one, at in zip(asked, part, strict=True) if at < TUNE]
@@ -195,52 +192,37 @@ class Simulation:
             out=self.folder / name, plan=self.plan, progress=self.progress,
         )  # fmt: skip
         cross = CrossEncoder(made.folder)
-        logits = cross.scores(_pairs(self.portal.pool))
-        calibration = self.calibrated(logits, tune)
-        held = cross.scores(_pairs(self.portal.held))
-        return (
-            made.seconds,
-            calibration.probabilities(logits, self.pool_cosines),
-            calibration.probabilities(held, self.held_cosines),
+        logits, held = (
+            cross.scores(_pairs(self.portal.pool)),
+            cross.scores(_pairs(self.portal.held)),
+        )
+        calibration = self._calibrated(logits, tune)
+        by_cosine = self._calibrated(np.zeros(len(logits)), tune)
+        self.scores = calibration.probabilities(logits, self.pool_cosines)
+        return Measured(
+            verdicts=len(asked),
+            wrong=sum(one.label != self.portal.pool[one.row].label for one in asked),
+            duplicates=int(sum(one.label for one in asked)),
+            seconds=made.seconds,
+            probabilities=calibration.probabilities(held, self.held_cosines),
+            recalibrated=by_cosine.probabilities(np.zeros(len(held)), self.held_cosines),
         )
 
     def _taught(self, one: Asked) -> Taught:
         pair = self.portal.pool[one.row]
         return Taught(pair.first, pair.second, one.label)
 
-    def calibrated(self, logits: np.ndarray, tune: Sequence[Asked]) -> Calibration:
+    def _calibrated(self, logits: np.ndarray, tune: Sequence[Asked]) -> Calibration:
         """On labels that the network was not trained on, each counted one over its probability of
         being asked; never on those that were chosen."""
         kept = [one for one in tune if one.share is not None]
         rows = [one.row for one in kept]
-        ranked = SCALE * self.pool_cosines[rows] + logits[rows]
         fitted = fit_calibration(
-            np.zeros(len(rows)), ranked, [one.label for one in kept],
-            weights=[1 / (one.share or math.nan) for one in kept],
+            np.zeros(len(rows)), SCALE * self.pool_cosines[rows] + logits[rows],
+            [one.label for one in kept], weights=[1 / (one.share or math.nan) for one in kept],
         )  # fmt: skip
-        return Calibration(fitted.bias, fitted.by_cosine, SCALE * fitted.by_cosine, fitted.prior)
-
-    def measured(self, seconds: float, held: np.ndarray) -> Measured:
-        """The figures on held pairs, by their true labels."""
-        labels = np.asarray([pair.label for pair in self.portal.held])
-        asked = list(self.asked.values())
-        return Measured(
-            verdicts=len(asked),
-            wrong=sum(one.label != self.portal.pool[one.row].label for one in asked),
-            average_precision=average_precision(held, labels),
-            recall=recall_at(held, labels, WANTED),
-            calibration_error=calibration_error(held, labels),
-            duplicates=int(sum(one.label for one in asked)),
-            seconds=seconds,
-            probabilities=held,
-        )
-
-
-def recall_at(probabilities: Values, labels: Values, wanted: float) -> float:
-    """The largest share of the duplicates that a threshold finds at this precision."""
-    right = np.cumsum(np.asarray(labels)[np.argsort(-np.asarray(probabilities), kind="stable")])
-    kept = right / np.arange(1, len(right) + 1) >= wanted
-    return float(right[kept].max() / right[-1]) if kept.any() else 0.0
+        slope = fitted.by_cosine
+        return Calibration(fitted.bias, slope, SCALE * slope, fitted.prior)
 
 
 def _pairs(rows: Sequence[Labelled]) -> list[Pair]:
