@@ -1,7 +1,7 @@
 """Pictures of a release as SVG, for its model card."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -16,7 +16,10 @@ STYLE = (
     ".ideal{stroke:#999;stroke-dasharray:4 4}.one{stroke:#0b6bcb;fill:none;stroke-width:2}"
     ".two{stroke:#c2571a;fill:none;stroke-width:2;stroke-dasharray:7 4}.reach{stroke:#0b6bcb}"
     ".one-dot{fill:#0b6bcb}.two-dot{fill:#c2571a}"
+    ".three{stroke:#3d7a37;fill:none;stroke-width:2;stroke-dasharray:2 3}.three-dot{fill:#3d7a37}"
+    ".four{stroke:#777;fill:none;stroke-width:1}.four-dot{fill:#777}"
 )
+LINES = ("one", "two", "three", "four")
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,44 @@ def dot(x: float, y: float, radius: float) -> str:
     return f'<circle class="one-dot" {at} r="{radius:.1f}"/>'
 
 
+def lines(
+    curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, across: str, up: str
+) -> str:
+    """Up to four named lines over the same axes, told apart by colour and dash, with dots at the
+    points."""
+    at = [point for _, points in curves for point in points]
+    down, right = ticks(*_span([y for _, y in at])), ticks(*_span([x for x, _ in at]))
+    plane = Plane(EDGE, EDGE, SIZE, SIZE, right[0], right[-1], down[0], down[-1])
+    drawn = [_x_tick(plane, value) for value in right] + [_y_tick(plane, value) for value in down]
+    for place, ((name, points), kind) in enumerate(zip(curves, LINES, strict=False)):
+        drawn.append(f'<polyline class="{kind}" points="{plane.points(points)}"/>')
+        drawn += [
+            f'<circle class="{kind}-dot" cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="4"/>'
+            for x, y in points
+        ]
+        height = EDGE + SIZE - 12 - 18 * (len(curves) - place - 1)
+        left = EDGE + SIZE - 190
+        drawn.append(
+            f'<polyline class="{kind}" points="{left},{height - 4} {left + 24},{height - 4}"/>'
+            f'<circle class="{kind}-dot" cx="{left + 12}" cy="{height - 4}" r="4"/>'
+            f'<text x="{left + 30}" y="{height}">{escape(name)}</text>'
+        )
+    return framed(drawn, title, across, up)
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
 def picture(drawn: Sequence[str], title: str, across: str, up: str) -> str:
     """An SVG document: the unit square with its axes named, and what is drawn in it."""
+    scale = (0, 0.25, 0.5, 0.75, 1)
+    marks = [tick(SQUARE, value) for value in scale for tick in (_x_tick, _y_tick)]
+    return framed([*marks, *drawn], title, across, up)
+
+
+def framed(drawn: Sequence[str], title: str, across: str, up: str) -> str:
+    """An SVG document: a square with its axes named, and what is drawn in it."""
     whole = SIZE + 2 * EDGE
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {whole}" '
@@ -112,7 +151,6 @@ def picture(drawn: Sequence[str], title: str, across: str, up: str) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
         f'<rect width="{whole}" height="{whole}" fill="#fff"/>',
         f'<rect class="axis" x="{EDGE}" y="{EDGE}" width="{SIZE}" height="{SIZE}"/>',
-        *_ticks(),
         f'<text x="{whole / 2}" y="{whole - 8}" text-anchor="middle">{escape(across)}</text>',
         f'<text x="14" y="{whole / 2}" text-anchor="middle" '
         f'transform="rotate(-90 14 {whole / 2})">{escape(up)}</text>',
@@ -122,8 +160,11 @@ def picture(drawn: Sequence[str], title: str, across: str, up: str) -> str:
     ])  # fmt: skip
 
 
-def _ticks() -> Iterator[str]:
-    for value in (0, 0.25, 0.5, 0.75, 1):
-        x, y = SQUARE.x(value), SQUARE.y(value)
-        yield f'<text x="{x}" y="{EDGE + SIZE + 18}" text-anchor="middle">{value:g}</text>'
-        yield f'<text x="{EDGE - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>'
+def _x_tick(plane: Plane, value: float) -> str:
+    height = EDGE + SIZE + 18
+    return f'<text x="{plane.x(value):.1f}" y="{height}" text-anchor="middle">{value:g}</text>'
+
+
+def _y_tick(plane: Plane, value: float) -> str:
+    height = plane.y(value) + 4
+    return f'<text x="{EDGE - 6}" y="{height:.1f}" text-anchor="end">{value:g}</text>'
