@@ -180,9 +180,7 @@ def _drift(shown: Shown) -> Gate:
     after = int((seen.shadow >= seen.shadow_threshold).sum())
     ratio = (after + 1) / (before + 1)
     is_open = index < MOST_DRIFT and FLAGS_LOW <= ratio <= FLAGS_HIGH
-    said = _(
-        "Of %(count)s pairs it would flag %(after)s, the other %(before)s; PSI %(index)s."
-    )
+    said = _("Of %(count)s pairs it would flag %(after)s, the other %(before)s; PSI %(index)s.")
     said = said % {"count": count, "after": after, "before": before, "index": f"{index:.3f}"}
     return Gate("drift", title, OPEN if is_open else SHUT, str(said))
 

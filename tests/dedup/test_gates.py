@@ -2,11 +2,11 @@ import copy
 
 import numpy as np
 import pytest
-from dedup.ml.reporting import Held, Said
 
 from dedup import gates
 from dedup.gates import OPEN, SHUT, UNKNOWN, Shadowed, Shown, stability_index, widened
 from dedup.ml import reporting
+from dedup.ml.reporting import Held, Said
 
 
 def lead(value, reach=0.02):
