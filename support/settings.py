@@ -69,6 +69,8 @@ DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / 
 DEDUP_RELEASES_FOLDER = _text("DEDUP_RELEASES_FOLDER")
 # Checkpoints that a page or a program may take as a release; empty: only names on the hub.
 DEDUP_CHECKPOINTS = _text("DEDUP_CHECKPOINTS")
+# What a training keeps until it is done: its checkpoints.
+DEDUP_TRAINING_FOLDER = Path(_text("DEDUP_TRAINING_FOLDER", str(LOCAL_FOLDER / "training")))
 DEDUP_TRAINING_MINUTES = _number("DEDUP_TRAINING_MINUTES", 60)  # that a training may take
 DEDUP_TRAINING_MEMORY_MB = int(_number("DEDUP_TRAINING_MEMORY_MB", 4096))  # of a job; 0: any
 
