@@ -149,7 +149,8 @@ def examine(
     if is_own:
         held = held_pairs()
         said = _said(subject, scorer, held, progress)
-        other = _said(against, against.open(), held, progress) if against else None
+        rival = against.open() if against else None
+        other = _said(against, rival, held, progress) if against else None
         report["own"] = reporting.on_own_pairs(held, said, subject.wanted, other)
         drawn = reporting.pictures(held, said, other)
         texts = _texts() or [pair["older"] for pair in raw["golden"]]
@@ -158,6 +159,8 @@ def examine(
                 **reporting.speed(scorer, texts, progress, TIMING),
                 **_machine(scorer),
             }
+        if texts and rival:  # right after it: what else the machine does weighs on both alike
+            report["speed_against"] = reporting.speed(rival, texts, progress, TIMING)
     if data:
         report["sets"] = _on_sets(scorer, data, progress)
     return report, drawn

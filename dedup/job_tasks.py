@@ -14,12 +14,14 @@ from celery.signals import worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import jobs
+from dedup import jobs, releases
 from support import local
 
 log = logging.getLogger(__name__)
 
-RUN_COMMAND = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run_job"]
+MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+RUN_COMMAND = [*MANAGE, "run_job"]
+SHADOW_COMMAND = [*MANAGE, "follow_in_shadow"]
 
 _children: list["subprocess.Popen[bytes]"] = []
 _is_ending = False
@@ -29,12 +31,21 @@ _is_ending = False
 def run_jobs(**_: object) -> None:
     """Do what waits, one job after the other. Safe to repeat and to overlap."""
     while not _is_ending and jobs.has_waiting(timezone.now()):
-        if _run_one() != 0:  # nothing that can be done here, or a process that died: beat rings
+        if (
+            _wait_for(RUN_COMMAND) != 0
+        ):  # nothing that can be done here, or a process that died: beat rings
             return
 
 
-def _run_one() -> int:
-    child = local.spawn(RUN_COMMAND)
+@shared_task(name="dedup.tasks.follow_in_shadow", ignore_result=True)
+def follow_in_shadow(**_: object) -> None:
+    """Let the release in the shadow judge what the one in service judged since. Safe to repeat."""
+    if not _is_ending and releases.in_shadow():
+        _wait_for(SHADOW_COMMAND)
+
+
+def _wait_for(command: list[str]) -> int:
+    child = local.spawn(command)
     _children.append(child)
     try:
         return child.wait()

@@ -45,8 +45,13 @@ MOST_REPLAYED = 4_000  # pairs that nobody judged
 READ_AT_ONCE = 2_000  # rows
 
 READING = gettext_noop("reading the verdicts")
-STEPS = [gettext_noop("reading the pairs"), gettext_noop("choosing how far to go"),
-         gettext_noop("calibrating"), gettext_noop("measuring on other texts")]  # fmt: skip
+STEPS = [
+    gettext_noop("training"),
+    gettext_noop("reading the pairs"),
+    gettext_noop("choosing how far to go"),
+    gettext_noop("calibrating"),
+    gettext_noop("measuring on other texts"),
+]
 
 NO_RELEASE = gettext_noop("No release is in service: a training begins from one.")
 NOT_WHOLE = gettext_noop("The files of the release in service are not what they were: %(reason)s")

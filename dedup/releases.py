@@ -93,12 +93,18 @@ def activate(*, release: Release, by: User | None = None, now: datetime | None =
     return _put_into_service(release, by=by, now=now or timezone.now(), replaces=True)
 
 
+def lock() -> dict[int, Release]:
+    """All releases by id, locked until the transaction ends: one change of what is in service after
+    the other. Checks that write scores meanwhile do not wait: their keys stay as they are."""
+    in_order = Release.objects.order_by("pk").select_for_update(no_key=True)
+    return {row.pk: row for row in in_order}
+
+
 @transaction.atomic
 def _put_into_service(
     release: Release, *, by: User | None, now: datetime, replaces: bool
 ) -> Release:
-    in_order = Release.objects.order_by("pk").select_for_update()
-    by_id = {row.pk: row for row in in_order}
+    by_id = lock()
     chosen = by_id[release.pk]
     before = next((row for row in by_id.values() if row.is_active), None)
     if before and before.pk == chosen.pk:
@@ -117,12 +123,19 @@ def _put_into_service(
     return chosen
 
 
-def roll_back(*, by: User | None = None, now: datetime | None = None) -> Release:
+@transaction.atomic
+def roll_back(
+    *, by: User | None = None, now: datetime | None = None, leaving: int | None = None
+) -> Release:
     """Put the release back into service that the active one replaced.
 
-    Raises NoWayBack, and dedup.ml.artifact.ArtifactRefused as `activate` does.
+    With `leaving` (an id), only where that one is still in service: what somebody saw before may
+    have changed. Raises NoRelease, NoWayBack, and dedup.ml.artifact.ArtifactRefused as `activate`.
     """
+    lock()
     current = active()
+    if leaving is not None and current.pk != leaving:
+        raise NoWayBack(f"{current.name} went into service meanwhile.")
     if current.previous is None:
         raise NoWayBack(f"{current.name} replaced no other release.")
     prove_files(current.previous)
@@ -138,8 +151,7 @@ def shadow(*, release: Release, by: User | None, now: datetime | None = None) ->
     """
     now = now or timezone.now()
     prove_files(release)
-    by_id = {row.pk: row for row in Release.objects.order_by("pk").select_for_update()}
-    chosen = by_id[release.pk]
+    chosen = lock()[release.pk]
     if chosen.is_active:
         raise ActiveAlready(f"{chosen.name} is in service already.")
     if chosen.shadow_since is None:

@@ -1,7 +1,7 @@
 """What the pages know of a release: its newest report, its files, its card."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dedup import releases
@@ -12,9 +12,17 @@ CARD = "README.md"
 CHUNK = 1 << 20
 
 
-def newest(release: Release) -> Report | None:
-    """The last report of a release."""
-    return release.reports.select_related("against").order_by("-made_at", "-pk").first()
+def newest(release: Release, *, against: Release | None = None) -> Report | None:
+    """The last report of a release, or the last that holds it against another one."""
+    found = release.reports.filter(against=against) if against else release.reports.all()
+    return found.select_related("against").order_by("-made_at", "-pk").first()
+
+
+def newest_of(releases: Iterable[Release]) -> dict[int, Report]:
+    """The last report of each release that has one, by the release's id."""
+    found = Report.objects.filter(release__in=list(releases))
+    rows = found.order_by("release", "-made_at", "-pk").distinct("release")
+    return {report.release_id: report for report in rows}
 
 
 def has_files(release: Release) -> bool:

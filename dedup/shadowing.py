@@ -1,13 +1,14 @@
 """A release in the shadow: judges the pairs that the active one judged, and nothing comes of it.
 
-Worker only: the networks load here, those of the shadow beside none. It follows behind, some pairs
-at a time, so that no check waits for it. What it says is kept as scores under its own name; if it
-is put into service one day, they count as said.
+Worker only: the networks load here, in a process of their own that lets all others go first. It
+follows behind, so many pairs an hour at most, so that no check waits for it. What it says is kept
+as scores under its own name; if it is put into service one day, they count as said.
 """
 
 import logging
+import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -25,19 +26,20 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200  # pairs between two writes
 
-_opened: tuple[str, Scorer] | None = None  # fingerprint, networks
 
+def follow(*, now: datetime) -> int:
+    """Have the shadow judge the newest pairs that the active release judged since the shadow began,
+    as many as this hour still allows; returns how many it judged.
 
-def follow(*, limit: int, now: datetime) -> int:
-    """Have the shadow judge up to `limit` of the newest pairs that the active release judged since
-    the shadow began; returns how many it judged."""
+    Ends early where the shadow does. Raises dedup.ml.artifact.ArtifactRefused.
+    """
     release = releases.in_shadow()
-    if release is None:
+    if release is None or not is_behind(release, now=now):
         return 0
-    scorer = _scorer(release)
-    done = 0
-    while done < limit:
-        rows = _behind(release, min(AT_ONCE, limit - done))
+    scorer = _open(release)
+    done, left = 0, allowed(release, now=now)
+    while done < left and releases.in_shadow() == release:
+        rows = _behind(release, min(AT_ONCE, left - done))
         if not rows:
             break
         _store(rows, release=release, scorer=scorer, now=now)
@@ -45,21 +47,23 @@ def follow(*, limit: int, now: datetime) -> int:
     return done
 
 
-def _scorer(release: Release) -> Scorer:
-    global _opened  # noqa: PLW0603 - one copy of the networks for each process
-    if _opened is None or _opened[0] != release.fingerprint:
-        _opened = None  # two copies at a time would be twice the memory
-        scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
-        if scorer.fingerprint != release.fingerprint:
-            raise ArtifactRefused(releases.OTHER_FILES)
-        _opened = (release.fingerprint, scorer)
-    return _opened[1]
+def is_behind(release: Release, *, now: datetime) -> bool:
+    """Whether there is something to judge, and this hour allows it."""
+    return allowed(release, now=now) > 0 and bool(_behind(release, 1))
 
 
-def forget_networks() -> None:
-    """Give the memory of the shadow's networks back."""
-    global _opened  # noqa: PLW0603
-    _opened = None
+def allowed(release: Release, *, now: datetime) -> int:
+    """How many pairs it may judge until an hour is over."""
+    since = now - timedelta(hours=1)
+    judged = Score.objects.filter(release=release, scored_at__gt=since).count()
+    return max(0, settings.DEDUP_SHADOW_PER_HOUR - judged)
+
+
+def _open(release: Release) -> Scorer:
+    scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
+    if scorer.fingerprint != release.fingerprint:
+        raise ArtifactRefused(releases.OTHER_FILES)
+    return scorer
 
 
 def _behind(release: Release, count: int) -> list[Score]:
@@ -85,11 +89,13 @@ def _store(rows: Sequence[Score], *, release: Release, scorer: Scorer, now: date
     pairs = [pair_of(text_of(row.older), text_of(row.newer)) for row in rows]
     cosines = _cosines(rows, release=release, scorer=scorer)
     said = scorer.judge(pairs, cosines)
+    if not all(math.isfinite(one.probability) for one in said):
+        raise FloatingPointError("the release in the shadow gave a score that is not finite")
     made = [
         Score(
             older_id=row.older_id, newer_id=row.newer_id, older_hash=row.older_hash,
             newer_hash=row.newer_hash, release=release, logit=one.logit, cosine=one.cosine,
-            probability=one.probability, scored_at=now,
+            probability=one.probability, settled_by=one.settled_by, scored_at=now,
         )
         for row, one in zip(rows, said, strict=True)
     ]  # fmt: skip
@@ -105,7 +111,8 @@ def _store(rows: Sequence[Score], *, release: Release, scorer: Scorer, now: date
             update_conflicts=True,
             unique_fields=["older", "newer", "release"],
             update_fields=[
-                "older_hash", "newer_hash", "logit", "cosine", "probability", "scored_at",
+                "older_hash", "newer_hash", "logit", "cosine", "probability", "settled_by",
+                "scored_at",
             ],
         )  # fmt: skip
 

@@ -40,6 +40,7 @@ CONF: dict[str, Any] = {
     "task_routes": {
         "dedup.tasks.suggest": {"queue": "interactive"},
         "dedup.tasks.run_jobs": {"queue": "training"},
+        "dedup.tasks.follow_in_shadow": {"queue": "training"},
         "support.tasks.*": {"queue": "mail"},
     },
     "beat_schedule": {
@@ -64,6 +65,11 @@ CONF: dict[str, Any] = {
             "task": "dedup.tasks.run_jobs",
             "schedule": 60.0,
             "options": {"expires": 60.0},
+        },
+        "follow-in-shadow": {
+            "task": "dedup.tasks.follow_in_shadow",
+            "schedule": 300.0,
+            "options": {"expires": 300.0},
         },
         "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
     },

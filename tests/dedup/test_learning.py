@@ -4,8 +4,10 @@ import os
 import signal
 import sys
 import time
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -40,6 +42,7 @@ def parent(tmp_path, settings, monkeypatch):
     settings.DEDUP_ARTIFACTS = tmp_path / "artifacts"
     settings.DEDUP_RELEASES_FOLDER = str(tmp_path / "made")
     settings.DEDUP_TRAINING_FOLDER = tmp_path / "training"
+    settings.DEDUP_TRAINING_MEMORY_MB = 0  # of this very process
     write_parent(settings.DEDUP_ARTIFACTS / "tiny-1")
     return releases.activate(release=releases.add("tiny-1"))
 
@@ -522,3 +525,59 @@ def test_a_training_that_is_killed_and_told_to_end_goes_on_where_it_was(parent, 
     assert log.read_text().count("going on from step") == 2
     assert verify(tmp_path / "made" / job.result["release"])
     assert not kept.parent.parent.exists()
+
+
+# --- By hand ----------------------------------------------------------------------------------
+
+
+def by_hand(*options):
+    out = StringIO()
+    call_command("train", *options, stdout=out)
+    return out.getvalue()
+
+
+@pytest.mark.usefixtures("known", "quick")
+def test_the_command_trains_here_and_says_what_came_of_it():
+    said_of_it = by_hand("--epochs", "2", "--name", "spring")
+
+    job = Job.objects.get()
+    assert (job.state, job.params["epochs"], job.by) == (Job.State.DONE, 2, None)
+    assert "spring is a release now, not in service. On 60 decisions held back" in said_of_it
+
+
+def test_the_command_can_only_put_it_in_line():
+    assert "waits" in by_hand("--background", "--from", "base")
+    assert Job.objects.get().state == Job.State.WAITING
+
+
+@pytest.mark.usefixtures("known")
+def test_the_command_fails_with_the_jobs_own_words(known):
+    known[:] = verdicts(tune=3)
+
+    with pytest.raises(CommandError, match="it takes 60, with 12 of each kind"):
+        by_hand()
+
+
+def test_the_command_refuses_what_the_page_refuses():
+    with pytest.raises(CommandError, match="between 0 and 1"):
+        by_hand("--precision", "3")
+
+
+def test_the_command_starts_no_second_training():
+    starting.training(by=None)
+
+    with pytest.raises(CommandError, match="waits or runs already"):
+        by_hand()
+
+
+@pytest.mark.usefixtures("known")
+def test_ctrl_c_leaves_it_in_line(monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "finetune", interrupted)
+
+    with pytest.raises(CommandError, match="run_job goes on"):
+        by_hand()
+
+    assert Job.objects.get().state == Job.State.WAITING

@@ -1,5 +1,6 @@
 import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -12,7 +13,7 @@ from dedup.texts import text_of
 from support.models import AuditEntry
 from tests.dedup.folders import write_release
 from tests.dedup.test_gates import report
-from tests.factories import QuestionFactory
+from tests.factories import QuestionFactory, UserFactory
 from tests.fakes import FakeScorer
 
 pytestmark = pytest.mark.django_db
@@ -70,6 +71,12 @@ def test_the_first_release_of_all_needs_no_gates(artifacts, admin):
     assert promoting.promote(release=first, by=admin).is_active
 
 
+def test_what_is_in_service_already_is_put_there_once(active, admin):
+    promoting.promote(release=active, by=admin)
+
+    assert AuditEntry.objects.filter(action="release_activated").count() == 1
+
+
 def test_a_release_that_showed_everything_goes_into_service(ready, active, admin):
     assert {gate.state for gate in promoting.judged(ready)} == {gates.OPEN}
 
@@ -87,6 +94,9 @@ def test_a_release_that_showed_nothing_stays_out(newer, active, admin):
     names = {gate.name for gate in refused.value.gates}
     assert names == {"golden", "labels", "overall", "segments", "latency", "drift"}
     assert releases.active() == active
+    entry = AuditEntry.objects.get(action="release_kept_out")
+    assert (entry.by, entry.details["release"]) == (admin, "newer")
+    assert set(entry.details["gates"]) == names
 
 
 def test_a_report_beside_another_release_says_nothing(ready, active, admin, artifacts):
@@ -127,32 +137,95 @@ def test_scores_of_texts_that_changed_meanwhile_are_not_compared(ready, active):
     assert shut == {"drift"}
 
 
-@pytest.mark.django_db(transaction=True)
-def test_of_two_promotions_at_once_each_is_seen_and_one_is_in_service(artifacts, admin):
-    first = releases.activate(release=added(artifacts, "first"))
-    others = [added(artifacts, name) for name in ("one", "two")]
-    for other in others:
-        measured(other, first)
-    begin = threading.Barrier(2)
+def at_once(*calls):
+    """What each of the calls returned, or raised, all begun at the same moment."""
+    begin, found = threading.Barrier(len(calls)), {}
 
-    def promote(release):
+    def run(number, call):
         begin.wait()
         try:
-            promoting.promote(release=release, by=admin, reason="now")
+            found[number] = call()
+        except Exception as error:
+            found[number] = error
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=promote, args=[other]) for other in others]
+    threads = [threading.Thread(target=run, args=one) for one in enumerate(calls)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return [found[number] for number in range(len(calls))]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_promotions_at_once_one_comes_after_the_other(artifacts, admin):
+    first = releases.activate(release=added(artifacts, "first"))
+    others = [added(artifacts, name) for name in ("one", "two")]
+    for other in others:
+        measured(other, first)
+    other_admin = UserFactory()
+
+    at_once(*(
+        partial(promoting.promote, release=other, by=by, reason="now")
+        for other, by in zip(others, (admin, other_admin), strict=True)
+    ))  # fmt: skip
 
     assert Release.objects.filter(is_active=True).count() == 1
-    switched = AuditEntry.objects.filter(action="release_activated").order_by("pk")
+    switched = list(AuditEntry.objects.filter(action="release_activated").order_by("pk"))
+    assert [entry.by for entry in switched[1:]] in ([admin, other_admin], [other_admin, admin])
     assert [e.details["release"] for e in switched][-1] == releases.active().name
-    assert switched.count() == 3
     assert releases.active().previous in others
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_second_of_two_promotions_is_judged_against_the_first(artifacts, admin):
+    first = releases.activate(release=added(artifacts, "first"))
+    others = [added(artifacts, name) for name in ("one", "two")]
+    judged_by_both(others[0], first)
+    judged_by_both(others[1], first)
+    for other in others:
+        measured(other, first)
+
+    found = at_once(*(partial(promoting.promote, release=other, by=admin) for other in others))
+
+    (won,) = (one for one in found if isinstance(one, Release))
+    (lost,) = (one for one in found if isinstance(one, promoting.GatesShut))
+    assert releases.active() == won
+    assert {"overall", "segments"} <= {gate.name for gate in lost.gates}
+    assert AuditEntry.objects.filter(action="release_kept_out").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_go_back_at_once_go_back_one_step(artifacts, admin):
+    one, two, three = (
+        releases.activate(release=added(artifacts, name)) for name in ("one", "two", "three")
+    )
+
+    found = at_once(*[partial(releases.roll_back, by=admin, leaving=three.pk)] * 2)
+
+    assert releases.active() == two
+    assert [type(said) for said in found].count(releases.NoWayBack) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_promotion_does_not_hold_up_a_check_that_writes_scores(ready, active, admin):
+    older, newer = QuestionFactory(), QuestionFactory()
+
+    def write():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        return Score.objects.create(
+            older=older, newer=newer, release=active, older_hash="", newer_hash="", logit=0.0,
+            cosine=0.5, probability=0.5,
+        )  # fmt: skip
+
+    with transaction.atomic():
+        releases.lock()
+        promoting.promote(release=ready, by=admin)
+        (said,) = at_once(write)
+
+    assert isinstance(said, Score)
 
 
 def test_one_release_at_a_time_is_in_the_shadow(newer, active, artifacts, admin):
@@ -194,7 +267,6 @@ def shadow(newer, active, admin, monkeypatch):
     releases.shadow(release=newer, by=admin)
     fake = Doubter()
     fake.fingerprint = newer.fingerprint
-    monkeypatch.setattr(shadowing, "_opened", None)
     monkeypatch.setattr(shadowing, "open_release", lambda *_, **__: fake)
     return fake
 
@@ -216,7 +288,7 @@ def scored(active, count=3, **fields):
 def test_the_shadow_judges_what_the_active_release_judged_and_flags_nothing(shadow, newer, active):
     rows = scored(active)
 
-    assert shadowing.follow(limit=10, now=timezone.now()) == 3
+    assert shadowing.follow(now=timezone.now()) == 3
 
     said = Score.objects.filter(release=newer)
     assert {(one.older_id, one.newer_id) for one in said} == {
@@ -224,33 +296,62 @@ def test_the_shadow_judges_what_the_active_release_judged_and_flags_nothing(shad
     }
     assert {one.cosine for one in said} == {0.7}
     assert not rows[0].older.flags_as_older.exists()
-    assert shadowing.follow(limit=10, now=timezone.now()) == 0
+    assert shadowing.follow(now=timezone.now()) == 0
 
 
-def test_the_shadow_judges_so_many_at_a_time(shadow, active):
+def test_the_shadow_judges_so_many_an_hour(shadow, newer, active, settings):
+    settings.DEDUP_SHADOW_PER_HOUR = 2
     scored(active)
+    now = timezone.now()
 
-    assert shadowing.follow(limit=2, now=timezone.now()) == 2
+    assert shadowing.follow(now=now) == 2
+    assert shadowing.follow(now=now) == 0
+    assert shadowing.follow(now=now + timedelta(minutes=61)) == 1
+
+
+def test_the_shadow_ends_in_the_midst_where_somebody_ends_it(shadow, newer, active, admin):
+    scored(active)
+    shadow.judge = lambda pairs, cosines: (
+        releases.end_shadow(release=newer, by=admin) or Doubter.judge(shadow, pairs, cosines)
+    )
+    shadowing.AT_ONCE, before = 1, shadowing.AT_ONCE
+    try:
+        assert shadowing.follow(now=timezone.now()) == 1
+    finally:
+        shadowing.AT_ONCE = before
+
+
+def test_a_shadow_that_says_what_is_no_number_writes_nothing(shadow, newer, active):
+    scored(active)
+    shadow.judge = lambda pairs, cosines: [
+        type(one)(one.logit, one.cosine, float("nan"))
+        for one in FakeScorer.judge(shadow, pairs, cosines)
+    ]
+
+    with pytest.raises(FloatingPointError):
+        shadowing.follow(now=timezone.now())
+
+    assert not Score.objects.filter(release=newer).exists()
 
 
 def test_the_shadow_leaves_out_texts_that_changed_since(shadow, active):
     row = scored(active, 1)[0]
     type(row.older).objects.filter(pk=row.older_id).update(title="Another title")
 
-    assert shadowing.follow(limit=10, now=timezone.now()) == 0
+    assert shadowing.follow(now=timezone.now()) == 0
 
 
 def test_the_shadow_does_not_go_back_behind_its_beginning(shadow, active):
     scored(active, scored_at=timezone.now() - timedelta(days=1))
 
-    assert shadowing.follow(limit=10, now=timezone.now()) == 0
+    assert shadowing.follow(now=timezone.now()) == 0
 
 
 def test_a_shadow_with_another_bi_encoder_measures_its_own_cosines(shadow, newer, active):
     Release.objects.filter(pk=newer.pk).update(embedding_fingerprint="other")
     scored(active, 1)
 
-    shadowing.follow(limit=10, now=timezone.now())
+    shadowing.follow(now=timezone.now())
 
     assert Score.objects.get(release=newer).cosine != 0.7
 
@@ -258,7 +359,7 @@ def test_a_shadow_with_another_bi_encoder_measures_its_own_cosines(shadow, newer
 def test_without_a_shadow_nothing_is_judged(active):
     scored(active)
 
-    assert shadowing.follow(limit=10, now=timezone.now()) == 0
+    assert shadowing.follow(now=timezone.now()) == 0
 
 
 def test_the_list_says_which_is_in_service_and_which_in_the_shadow(client, admin, ready, active):
