@@ -211,6 +211,17 @@ EXPECTED = {
         "GET": each(["job", "missing"], NEVER),
         "POST": agents({"job": "403 302", "missing": "403 404"}),
     },
+    "releases": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "roll_back": {"GET": agents({"": "403 200"}), "POST": agents({"": "403 409"})},
+    "promote": {
+        "GET": agents({"release": "403 200", "missing": "403 404"}),
+        "POST": agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "shadow": {
+        "GET": each(["release", "missing"], NEVER),
+        "POST": agents({"release": "403 302=", "missing": "403 404"}),
+    },
+    "start_recheck": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -292,6 +303,26 @@ EXPECTED = {
     "dedup_api:release-detail": {
         "GET": api_agents({"release": "200 200", "missing": "404 404"}),
         "POST": api_agents({"release": "405 405"}),
+    },
+    "dedup_api:release-gates": {
+        "GET": api_agents({"release": "403 200", "missing": "403 404"}),
+        "POST": api_agents({"release": "403 405"}),
+    },
+    "dedup_api:release-promote": {
+        "GET": api_agents({"release": "403 405"}),
+        "POST": api_agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "dedup_api:release-back": {
+        "GET": api_agents({"release": "403 405"}),
+        "POST": api_agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "dedup_api:release-shadow": {
+        "GET": api_agents({"release": "403 405"}),
+        "POST": api_agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "dedup_api:release-end-shadow": {
+        "GET": api_agents({"release": "403 405"}),
+        "POST": api_agents({"release": "403 200", "missing": "403 404"}),
     },
     "dedup_api:job-list": {
         "GET": api_agents({"": "403 200"}),

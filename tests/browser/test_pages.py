@@ -143,6 +143,9 @@ def lived_in(customer, agent, admin):
     deflect_many(older, customer)
     works = long_work(admin)
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
+    ReleaseFactory(name=LONG[:60].lower(), is_active=True, previous=open_pair.release,
+                   activated_by=agent, activated_at=timezone.now(), overruled=LONG)  # fmt: skip
+    kept_out = ReleaseFactory(shadow_since=timezone.now())
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered",
                "/accounts/login/", "/accounts/signup/",
@@ -162,7 +165,9 @@ def lived_in(customer, agent, admin):
                 f"/review/{open_pair.pk}/cluster/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url(), "/account/"],
-        admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/", *works,
+        admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
+                "/manage/releases/", f"/manage/releases/{kept_out.pk}/promote/",
+                "/manage/releases/back/", *works,
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],

@@ -198,7 +198,7 @@ def test_the_second_of_two_promotions_is_judged_against_the_first(artifacts, adm
 
 @pytest.mark.django_db(transaction=True)
 def test_two_who_go_back_at_once_go_back_one_step(artifacts, admin):
-    one, two, three = (
+    _, two, three = (
         releases.activate(release=added(artifacts, name)) for name in ("one", "two", "three")
     )
 
