@@ -4,17 +4,18 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.validators import MaxLengthValidator
-from django.db.models import prefetch_related_objects
+from django.db.models import OuterRef, Subquery, prefetch_related_objects
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dedup import desk, review, suggesting
-from dedup.models import Flag, Release, Review
+from dedup import desk, reports, review, suggesting
+from dedup.models import Flag, Release, Report, Review
 from support.api import (
     Conflict,
     Idempotent,
@@ -269,17 +270,59 @@ class MergeViewSet(
         return Response(self.get_serializer(edge).data)
 
 
+class MayActivate(permissions.BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.user.has_perm("dedup.activate_release")
+
+
 class ReleaseSerializer(StrictSerializer):
+    figures = serializers.JSONField(
+        read_only=True, allow_null=True,
+        help_text="Of the newest report on this portal's own pairs: each with value, low and high"
+        " (95 %). Null where there is no report, empty where too few pairs were decided.",
+    )  # fmt: skip
+
     class Meta:
         model = Release
-        fields = ["id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at"]
+        fields = [
+            "id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at",
+            "figures",
+        ]  # fmt: skip
+
+
+class ReportSerializer(StrictSerializer):
+    release = serializers.CharField(source="release.name", read_only=True)
+    against = serializers.CharField(source="against.name", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Report
+        fields = ["release", "against", "made_at", "figures"]
+        read_only_fields = fields
 
 
 class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):
-    """Releases and which of them is in service."""
+    """Releases, which of them is in service, and what each is worth here."""
 
     serializer_class = ReleaseSerializer
     permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
-    queryset = Release.objects.all()
+    queryset = Release.objects.annotate(
+        figures=Subquery(
+            Report.objects.filter(release=OuterRef("pk"))
+            .order_by("-made_at", "-pk")
+            .values("figures__own__figures")[:1]
+        )
+    )
     lookup_value_regex = r"[0-9]{1,17}"
+
+    @extend_schema(responses=ReportSerializer)
+    @action(
+        detail=True, serializer_class=ReportSerializer,
+        permission_classes=[*APIView.permission_classes, MayActivate],
+    )  # fmt: skip
+    def report(self, request: Request, pk: str = "") -> Response:
+        """The newest report, whole; 404 where the release was not measured yet."""
+        found = reports.newest(self.get_object())
+        if found is None:
+            raise NotFound
+        return Response(self.get_serializer(found).data)
