@@ -4,19 +4,20 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.validators import MaxLengthValidator
-from django.db.models import prefetch_related_objects
+from django.db.models import OuterRef, Subquery, prefetch_related_objects
 from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dedup import desk, gates, jobs, promoting, releases, review, starting, suggesting
+from dedup import desk, gates, jobs, promoting, releases, reports, review, starting, suggesting
 from dedup.ml.artifact import ArtifactRefused
-from dedup.models import Flag, Job, Release, Review
+from dedup.models import Flag, Job, Release, Report, Review
 from support.api import (
     Conflict,
     Idempotent,
@@ -277,12 +278,28 @@ class MayActivate(permissions.BasePermission):
 
 
 class ReleaseSerializer(StrictSerializer):
+    figures = serializers.JSONField(
+        read_only=True, allow_null=True,
+        help_text="Of the newest report on this portal's own pairs: each with value, low and high"
+        " (95 %). Null where there is no report, empty where too few pairs were decided.",
+    )  # fmt: skip
+
     class Meta:
         model = Release
         fields = [
             "id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at",
-            "shadow_since", "previous", "overruled",
+            "shadow_since", "previous", "overruled", "figures",
         ]  # fmt: skip
+
+
+class ReportSerializer(StrictSerializer):
+    release = serializers.CharField(source="release.name", read_only=True)
+    against = serializers.CharField(source="against.name", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Report
+        fields = ["release", "against", "made_at", "figures"]
+        read_only_fields = fields
 
 
 class GateSerializer(serializers.Serializer):
@@ -320,12 +337,30 @@ class ReleaseViewSet(Idempotent, viewsets.ReadOnlyModelViewSet):
     serializer_class = ReleaseSerializer
     permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
-    queryset = Release.objects.all()
+    queryset = Release.objects.annotate(
+        figures=Subquery(
+            Report.objects.filter(release=OuterRef("pk"))
+            .order_by("-made_at", "-pk")
+            .values("figures__own__figures")[:1]
+        )
+    )
     lookup_value_regex = r"[0-9]{1,17}"
     changing = [*APIView.permission_classes, MayActivate]
 
     def get_exception_handler(self) -> Any:
         return release_problem
+
+    @extend_schema(responses=ReportSerializer)
+    @action(
+        detail=True, serializer_class=ReportSerializer,
+        permission_classes=[*APIView.permission_classes, MayActivate],
+    )  # fmt: skip
+    def report(self, request: Request, pk: str = "") -> Response:
+        """The newest report, whole; 404 where the release was not measured yet."""
+        found = reports.newest(self.get_object())
+        if found is None:
+            raise NotFound
+        return Response(self.get_serializer(found).data)
 
     @extend_schema(responses=GateSerializer(many=True))
     @action(detail=True, permission_classes=changing, pagination_class=None)
@@ -341,21 +376,21 @@ class ReleaseViewSet(Idempotent, viewsets.ReadOnlyModelViewSet):
         given.is_valid(raise_exception=True)
         reason = given.validated_data.get("reason", "")
         promoted = promoting.promote(release=self.get_object(), by=person(request), reason=reason)
-        return Response(self.get_serializer(promoted).data)
+        return self._told(promoted)
 
     @extend_schema(request=None, responses=ReleaseSerializer)
     @action(detail=True, methods=["post"], permission_classes=changing)
     def back(self, request: Request, pk: str = "") -> Response:
         """Take it out of service for the one that it replaced, which is returned."""
         back = releases.roll_back(by=person(request), leaving=self.get_object().pk)
-        return Response(self.get_serializer(back).data)
+        return self._told(back)
 
     @extend_schema(request=None, responses=ReleaseSerializer)
     @action(detail=True, methods=["post"], permission_classes=changing)
     def shadow(self, request: Request, pk: str = "") -> Response:
         """Let it judge what the one in service judges, in the place of any other that did."""
         shadow = releases.shadow(release=self.get_object(), by=person(request))
-        return Response(self.get_serializer(shadow).data)
+        return self._told(shadow)
 
     @extend_schema(request=None, responses=ReleaseSerializer)
     @action(detail=True, methods=["post"], permission_classes=changing, url_path="end-shadow")
@@ -363,8 +398,11 @@ class ReleaseViewSet(Idempotent, viewsets.ReadOnlyModelViewSet):
         """Let it judge no further. Can be repeated."""
         release = self.get_object()
         releases.end_shadow(release=release, by=person(request))
-        release.refresh_from_db()
-        return Response(self.get_serializer(release).data)
+        return self._told(release)
+
+    def _told(self, release: Release) -> Response:
+        """As it stands now."""
+        return Response(self.get_serializer(self.get_queryset().get(pk=release.pk)).data)
 
 
 class MayStart(permissions.BasePermission):

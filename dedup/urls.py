@@ -10,6 +10,7 @@ from dedup.views import (
     deflection,
     long_work,
     merge_desk,
+    release,
     release_list,
     review_queue,
 )
@@ -57,6 +58,10 @@ urlpatterns = [
     path("manage/jobs/adopt/", long_work.start_adopt, name="start_adopt"),
     path("manage/jobs/<int:pk>/", long_work.show_job, name="job"),
     path("manage/jobs/<int:pk>/stop/", long_work.stop_job, name="stop_job"),
+    path("manage/releases/<int:pk>/", release.show, name="release"),
+    path("manage/releases/<int:pk>/evaluate/", release.evaluate, name="release_evaluate"),
+    path("manage/releases/<int:pk>/zip/", release.download, name="release_download"),
+    path("manage/releases/<int:pk>/card/", release.card, name="release_card"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),

@@ -130,6 +130,9 @@ def on_own_pairs(held: Held, said: Said, wanted: float, against: Said | None) ->
         found["against"] = {"release": against.release, "threshold": against.threshold}
     if is_enough(held.counts):
         p, labels, weights = said.probabilities, held.labels, held.weights
+        if against:
+            best = best_precisions(against.probabilities, labels, weights)
+            found["against"]["curve"] = [float(value) for value in best]
         found["curve"] = curve(p, labels, weights, cluster_draws(held.clusters))
         found["reliability"] = [one.as_dict() for one in reliability_bins(p, labels, weights)]
     return found

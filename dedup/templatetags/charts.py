@@ -2,8 +2,8 @@
 
     {% line_chart "ages" _("Oldest question that waits") series y_name=_("seconds") %}
 
-What a series is, a view says by `Series`, `Mark` and `Bin`. A picture is drawn from left to right
-in all languages; what tells series from each other is a dash and a marker, never a colour alone.
+What a series is, a view says by `Series` and `Mark`. A picture is drawn from left to right in all
+languages; what tells series from each other is a dash and a marker, never a colour alone.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from django.utils.formats import number_format
 from django.utils.translation import get_language, to_locale
 from django.utils.translation import gettext as _
 
+from dedup.ml.evaluation import Bin
 from dedup.ml.plots import Plane, ticks
 
 register = template.Library()
@@ -50,17 +51,6 @@ class Mark:
     name: str
     at: float | date
     is_across: bool = True
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Pairs of about one probability: their mean, and what share of them were duplicates."""
-
-    predicted: float
-    share: float
-    low: float
-    high: float
-    rows: int
 
 
 @register.inclusion_tag("dedup/chart.html")

@@ -11,9 +11,10 @@ from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dedup.ml.evaluation import Bin
 from dedup.ml.plots import Plane, ticks
 from dedup.templatetags import charts
-from dedup.templatetags.charts import Bin, Mark, Series
+from dedup.templatetags.charts import Mark, Series
 
 SERIES = [
     Series("Now", [(0.0, 1.0), (1.0, None), (2.0, 3.0), (3.0, 4.0)],

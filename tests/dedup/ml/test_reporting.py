@@ -50,7 +50,8 @@ def test_a_better_release_leads_in_what_ranks_and_errs_less(own):
     assert leads["average_precision"]["low"] > 0
     assert leads["average_precision"]["p"] < 0.05
     assert leads["calibration_error"]["value"] < 0
-    assert own["against"] == {"release": "old", "threshold": 0.5}
+    assert (own["against"]["release"], own["against"]["threshold"]) == ("old", 0.5)
+    assert len(own["against"]["curve"]) == len(own["curve"])
 
 
 def test_figures_at_the_threshold_are_of_each_releases_own():
