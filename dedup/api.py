@@ -1,20 +1,23 @@
-"""API: similar questions, flags and reviews, merges, releases."""
+"""API: similar questions, flags and reviews, merges, releases, jobs."""
 
 from datetime import timedelta
 from typing import Any
 
 from django.core.validators import MaxLengthValidator
-from django.db.models import prefetch_related_objects
+from django.db.models import OuterRef, Subquery, prefetch_related_objects
+from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dedup import desk, review, suggesting
-from dedup.models import Flag, Release, Review
+from dedup import desk, gates, jobs, promoting, releases, reports, review, starting, suggesting
+from dedup.ml.artifact import ArtifactRefused
+from dedup.models import Flag, Job, Release, Report, Review
 from support.api import (
     Conflict,
     Idempotent,
@@ -269,17 +272,205 @@ class MergeViewSet(
         return Response(self.get_serializer(edge).data)
 
 
+class MayActivate(permissions.BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.user.has_perm("dedup.activate_release")
+
+
 class ReleaseSerializer(StrictSerializer):
+    figures = serializers.JSONField(
+        read_only=True, allow_null=True,
+        help_text="Of the newest report on this portal's own pairs: each with value, low and high"
+        " (95 %). Null where there is no report, empty where too few pairs were decided.",
+    )  # fmt: skip
+
     class Meta:
         model = Release
-        fields = ["id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at"]
+        fields = [
+            "id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at",
+            "shadow_since", "previous", "overruled", "figures",
+        ]  # fmt: skip
 
 
-class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):
-    """Releases and which of them is in service."""
+class ReportSerializer(StrictSerializer):
+    release = serializers.CharField(source="release.name", read_only=True)
+    against = serializers.CharField(source="against.name", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Report
+        fields = ["release", "against", "made_at", "figures"]
+        read_only_fields = fields
+
+
+class GateSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    title = serializers.CharField()
+    state = serializers.ChoiceField(choices=[gates.OPEN, gates.SHUT, gates.UNKNOWN])
+    found = serializers.CharField(help_text="figures, or what is to be done")
+    may_be_overruled = serializers.BooleanField()
+
+
+class PromoteRequest(Strict, serializers.Serializer):
+    reason = serializers.CharField(
+        required=False, allow_blank=True, max_length=promoting.LONGEST_REASON,
+        help_text="why it goes into service though gates are shut",
+    )  # fmt: skip
+
+
+def release_problem(error: Exception, context: dict[str, Any]) -> Response | None:
+    """As everywhere; what is kept out is a 409 that lists the gates which are shut."""
+    if isinstance(error, promoting.GatesShut):
+        shut = GateSerializer(error.gates, many=True).data
+        error = Conflict("Gates are shut.", code="gates_shut", gates=shut)
+    elif isinstance(error, ArtifactRefused):
+        error = Conflict(str(error), code="files_refused")
+    elif isinstance(error, releases.NoWayBack):
+        error = Conflict(str(error), code="no_way_back")
+    elif isinstance(error, releases.ActiveAlready):
+        error = Conflict(str(error), code="active_already")
+    return problem(error, context)
+
+
+class ReleaseViewSet(Idempotent, viewsets.ReadOnlyModelViewSet):
+    """Releases and which of them is in service; admins put them there, and bring the last back."""
 
     serializer_class = ReleaseSerializer
     permission_classes = [*APIView.permission_classes, MayReview]
     pagination_class = Newest
-    queryset = Release.objects.all()
+    queryset = Release.objects.annotate(
+        figures=Subquery(
+            Report.objects.filter(release=OuterRef("pk"))
+            .order_by("-made_at", "-pk")
+            .values("figures__own__figures")[:1]
+        )
+    )
     lookup_value_regex = r"[0-9]{1,17}"
+    changing = [*APIView.permission_classes, MayActivate]
+
+    def get_exception_handler(self) -> Any:
+        return release_problem
+
+    @extend_schema(responses=ReportSerializer)
+    @action(
+        detail=True, serializer_class=ReportSerializer,
+        permission_classes=[*APIView.permission_classes, MayActivate],
+    )  # fmt: skip
+    def report(self, request: Request, pk: str = "") -> Response:
+        """The newest report, whole; 404 where the release was not measured yet."""
+        found = reports.newest(self.get_object())
+        if found is None:
+            raise NotFound
+        return Response(self.get_serializer(found).data)
+
+    @extend_schema(responses=GateSerializer(many=True))
+    @action(detail=True, permission_classes=changing, pagination_class=None)
+    def gates(self, request: Request, pk: str = "") -> Response:
+        """What is asked of it before it goes into service; empty for the one that is there."""
+        return Response(GateSerializer(promoting.judged(self.get_object()), many=True).data)
+
+    @extend_schema(request=PromoteRequest, responses=ReleaseSerializer)
+    @action(detail=True, methods=["post"], permission_classes=changing)
+    def promote(self, request: Request, pk: str = "") -> Response:
+        """Put it into service. 409 `gates_shut` lists what keeps it out, in `gates`."""
+        given = PromoteRequest(data=request.data)
+        given.is_valid(raise_exception=True)
+        reason = given.validated_data.get("reason", "")
+        promoted = promoting.promote(release=self.get_object(), by=person(request), reason=reason)
+        return self._told(promoted)
+
+    @extend_schema(request=None, responses=ReleaseSerializer)
+    @action(detail=True, methods=["post"], permission_classes=changing)
+    def back(self, request: Request, pk: str = "") -> Response:
+        """Take it out of service for the one that it replaced, which is returned."""
+        back = releases.roll_back(by=person(request), leaving=self.get_object().pk)
+        return self._told(back)
+
+    @extend_schema(request=None, responses=ReleaseSerializer)
+    @action(detail=True, methods=["post"], permission_classes=changing)
+    def shadow(self, request: Request, pk: str = "") -> Response:
+        """Let it judge what the one in service judges, in the place of any other that did."""
+        shadow = releases.shadow(release=self.get_object(), by=person(request))
+        return self._told(shadow)
+
+    @extend_schema(request=None, responses=ReleaseSerializer)
+    @action(detail=True, methods=["post"], permission_classes=changing, url_path="end-shadow")
+    def end_shadow(self, request: Request, pk: str = "") -> Response:
+        """Let it judge no further. Can be repeated."""
+        release = self.get_object()
+        releases.end_shadow(release=release, by=person(request))
+        return self._told(release)
+
+    def _told(self, release: Release) -> Response:
+        """As it stands now."""
+        return Response(self.get_serializer(self.get_queryset().get(pk=release.pk)).data)
+
+
+class MayStart(permissions.BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.user.has_perm("dedup.start_job")
+
+
+class JobSerializer(StrictSerializer):
+    by = serializers.CharField(source="by.username", read_only=True, allow_null=True)
+    percent = serializers.IntegerField(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "kind", "state", "step", "done", "total", "percent", "seconds_left", "params",
+            "result", "failure", "by", "put_at", "started_at", "ended_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class TrainingRequest(Strict, serializers.Serializer):
+    base = serializers.ChoiceField(
+        choices=starting.BASES, required=False,
+        help_text="`current` goes on from the release in service, `base` begins afresh.",
+    )  # fmt: skip
+    epochs = serializers.IntegerField(required=False)
+    minutes = serializers.FloatField(required=False)
+    seed = serializers.IntegerField(required=False)
+    precision = serializers.FloatField(required=False, allow_null=True)
+    name = serializers.CharField(required=False, max_length=80)
+
+
+class JobViewSet(
+    Idempotent,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    viewsets.GenericViewSet,
+):
+    """Long work and how far it is: start a training, ask again until `ended_at` is set, `stop`."""
+
+    serializer_class = JobSerializer
+    permission_classes = [*APIView.permission_classes, MayStart]
+    pagination_class = Newest
+    queryset = Job.objects.select_related("by")
+    filterset_fields = {"kind": ["exact"], "state": ["exact"]}
+    lookup_value_regex = r"[0-9]{1,17}"
+
+    @extend_schema(request=TrainingRequest, responses={202: JobSerializer})
+    def create(self, request: Request) -> Response:
+        """Let a release be trained from what people decided. 409 `job_runs` where one is."""
+        given = TrainingRequest(data=request.data)
+        given.is_valid(raise_exception=True)
+        try:
+            job = starting.training(by=person(request), **given.validated_data)
+        except starting.StartRefused as refused:
+            raise serializers.ValidationError({refused.field: [str(refused)]}) from refused
+        except jobs.JobRuns as error:
+            running = Job.objects.unfinished().filter(kind=Job.Kind.TRAIN).first()
+            raise Conflict(
+                "A training waits or runs already.", code="job_runs",
+                job=running.pk if running else None,
+            ) from error  # fmt: skip
+        address = reverse("dedup_api:job-detail", args=[job.pk])
+        return Response(self.get_serializer(job).data, status=202, headers={"Location": address})
+
+    @extend_schema(request=None, responses=JobSerializer)
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Request, pk: str = "") -> Response:
+        """Ask that a job ends: at once where it waits, else within seconds. Can be repeated."""
+        job = jobs.stop(job=self.get_object(), by=person(request))
+        return Response(self.get_serializer(job).data)

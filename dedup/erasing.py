@@ -41,6 +41,8 @@ RULES: dict[str, Rule] = {
     "dedup.Score.newer": Goes(),
     "dedup.Score": WITH_ROW,
     "dedup.Release": OURS,
+    "dedup.Release.overruled": Emptied("activated_by"),
+    "dedup.Report": OURS,
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
 }

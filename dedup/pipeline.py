@@ -45,7 +45,7 @@ def check_waiting(*, limit: int) -> int:
         for claim, findings in check(claims, release=release, scorer=scorer):
             _settle(claim, findings)
             left.remove(claim)
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _gives_way(claim):
                 break
     except Exception as error:
         if _is_outage(error):
@@ -59,6 +59,11 @@ def check_waiting(*, limit: int) -> int:
         raise
     outbox.release(left)
     return len(claims) - len(left)
+
+
+def _gives_way(claim: Claim) -> bool:
+    """Whether somebody waits while this batch is of what nobody waits for."""
+    return claim.is_background and outbox.has_live_waiting(timezone.now())
 
 
 def _is_outage(error: Exception) -> bool:
@@ -117,6 +122,7 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
             said.logit,
             said.cosine,
             said.probability,
+            said.settled_by,
         )
         for (other, _), said in zip(given, judged, strict=True)
     ]
@@ -153,7 +159,7 @@ def _settle(claim: Claim, findings: Findings, now: datetime | None = None) -> No
     @merging.retried
     def settle() -> None:
         moment = now or timezone.now()
-        with outbox.settling(claim, now=moment):
+        with outbox.settling(claim, checked_by=findings.release.fingerprint, now=moment):
             flagging.write(findings, now=moment)
 
     try:

@@ -6,6 +6,7 @@ from dedup.models.draft import Draft
 from dedup.models.flag import Flag, FlagQuerySet
 from dedup.models.job import Job, JobQuerySet
 from dedup.models.release import DIMENSIONS, Embedding, Release, Score
+from dedup.models.report import Report
 from dedup.models.review import BlindItem, Review, ReviewQuerySet, SavedView
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Job",
     "JobQuerySet",
     "Release",
+    "Report",
     "Review",
     "ReviewQuerySet",
     "SavedView",

@@ -1,9 +1,11 @@
 """Releases, and what they said of questions and pairs."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.utils import timezone
 from pgvector.django import HalfVectorField, HnswIndex
+
+from dedup.ml.pairs import SettledBy
 
 DIMENSIONS = 384
 
@@ -25,12 +27,23 @@ class Release(models.Model):
         "support.User", models.PROTECT, null=True, blank=True, related_name="activated_releases"
     )
     previous = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="+")
+    # Since when it judges what the active one judges, and nothing comes of it.
+    shadow_since = models.DateTimeField(null=True, blank=True)
+    # Why it is in service though a gate was shut.
+    overruled = models.CharField(max_length=500, blank=True, default="", db_default="")
 
     class Meta:
         permissions = [("activate_release", "Can activate and roll back releases")]
         constraints = [
             models.UniqueConstraint(
                 fields=["is_active"], condition=Q(is_active=True), name="release_one_active"
+            ),
+            models.UniqueConstraint(
+                Value(1), condition=Q(shadow_since__isnull=False), name="release_one_shadow"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_active=False) | Q(shadow_since__isnull=True),
+                name="release_active_or_shadow",
             ),
             models.CheckConstraint(
                 condition=Q(threshold__gt=0, threshold__lte=1), name="release_threshold_is_share"
@@ -80,9 +93,15 @@ class Score(models.Model):
     older_hash = models.CharField(max_length=64)
     newer_hash = models.CharField(max_length=64)
     release = models.ForeignKey(Release, models.PROTECT, related_name="scores")
-    logit = models.FloatField()
+    logit = models.FloatField(null=True, blank=True)  # null: the pair was not read
     cosine = models.FloatField()
     probability = models.FloatField()
+    settled_by = models.CharField(
+        max_length=13,
+        choices=[(who.value, who.value) for who in SettledBy],
+        default=SettledBy.CROSS_ENCODER.value,
+        db_default=SettledBy.CROSS_ENCODER.value,
+    )
     scored_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -93,6 +112,11 @@ class Score(models.Model):
             models.CheckConstraint(
                 condition=Q(probability__gte=0, probability__lte=1),
                 name="score_probability_is_share",
+            ),
+            models.CheckConstraint(
+                condition=Q(settled_by=SettledBy.CROSS_ENCODER.value, logit__isnull=False)
+                | (~Q(settled_by=SettledBy.CROSS_ENCODER.value) & Q(logit__isnull=True)),
+                name="score_logit_where_cross_encoder_read",
             ),
         ]
 

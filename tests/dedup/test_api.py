@@ -4,8 +4,8 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from dedup import review
-from dedup.models import Draft, Flag, Review
+from dedup import promoting, releases, review
+from dedup.models import Draft, Flag, Release, Review
 from support import merging
 from support.models import Merge, MergeGrant, Question
 from tests.factories import FlagFactory, ProductFactory, QuestionFactory, ReleaseFactory
@@ -394,3 +394,36 @@ class TestReleases:
         for method in ("post", "put", "patch", "delete"):
             answer = getattr(client, method)(f"{API}/releases/{release.pk}/", {})
             assert answer.status_code == 405
+
+    def test_admins_see_what_is_asked_of_a_release(self, admin):
+        ReleaseFactory(is_active=True)
+        release = ReleaseFactory()
+
+        gates = as_(admin).get(f"{API}/releases/{release.pk}/gates/").json()
+
+        assert gates[0]["name"] == "files"
+        assert {gate["state"] for gate in gates} == {"shut", "unknown"}
+
+    def test_what_is_kept_out_is_a_409_that_lists_the_gates(self, admin):
+        active, release = ReleaseFactory(is_active=True), ReleaseFactory()
+
+        answer = as_(admin).post(f"{API}/releases/{release.pk}/promote/", {"reason": "please"})
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "gates_shut")
+        assert "files" in {gate["name"] for gate in answer.json()["gates"]}
+        assert Release.objects.get(is_active=True) == active
+
+    def test_a_release_goes_into_the_shadow_into_service_and_back(self, admin, monkeypatch):
+        monkeypatch.setattr(releases, "prove_files", lambda release: None)
+        monkeypatch.setattr(promoting, "judged", lambda release: [])
+        active, release = ReleaseFactory(is_active=True), ReleaseFactory()
+        client, at = as_(admin), f"{API}/releases/{release.pk}"
+
+        assert client.post(f"{at}/shadow/", {}).json()["shadow_since"]
+        assert client.post(f"{at}/end-shadow/", {}).json()["shadow_since"] is None
+        promoted = client.post(f"{at}/promote/", {}).json()
+        assert (promoted["is_active"], promoted["previous"]) == (True, active.pk)
+        assert client.post(f"{at}/shadow/", {}).json()["code"] == "active_already"
+        assert client.post(f"{at}/back/", {}).json()["id"] == active.pk
+        again = client.post(f"{at}/back/", {})
+        assert (again.status_code, again.json()["code"]) == (409, "no_way_back")

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from dedup import releases
 from dedup.management.commands import activate_release
 from dedup.ml.artifact import ArtifactRefused
-from dedup.models import Release
+from dedup.models import Release, Report
 from support.models import AuditEntry
 from tests.dedup.folders import write_release
 from tests.factories import ReleaseFactory
@@ -153,6 +153,30 @@ def test_a_release_that_fails_its_golden_pairs_never_goes_live(three, artifacts,
         call_command("activate_release", "four")
 
     assert releases.active() == three[2]
+
+
+def test_the_command_says_that_gates_were_not_asked_where_nothing_was_measured(
+    three, artifacts, opened, capsys
+):
+    write_release(artifacts, "four")
+
+    call_command("activate_release", "four")
+
+    assert "Its gates were not asked" in capsys.readouterr().out
+    assert releases.active().name == "four"
+
+
+def test_the_command_asks_the_gates_of_a_release_that_was_measured(three, artifacts, opened):
+    four = releases.add(write_release(artifacts, "four").name)
+    figures = {"fingerprint": four.fingerprint}
+    Report.objects.create(release=four, against=three[2], figures=figures)
+
+    with pytest.raises(CommandError, match="gates are shut"):
+        call_command("activate_release", "four")
+    assert releases.active() == three[2]
+
+    call_command("activate_release", "four", "--force", "The other one is worse.")
+    assert releases.active().overruled == "The other one is worse."
 
 
 def test_the_command_refuses_a_folder_that_is_not_there(three):

@@ -3,7 +3,6 @@
 Rounds are interleaved, so that whatever else the machine does slows all alike; figures are medians.
 """
 
-import platform
 import random
 import statistics
 import subprocess
@@ -19,6 +18,8 @@ from django.conf import settings
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+from dedup.ml.reporting import processor
 
 CANDIDATES = (20, 50)
 MATRIX = (2_000, 384, 1_536)  # the shape of the largest product in the network
@@ -85,13 +86,6 @@ def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list
         found["start"] = started(folder)
     found["flop"] = {job.name: job.flop for job in jobs}
     return found, tables(found)
-
-
-def processor() -> str:
-    """What the machine calls its processor."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def make_jobs(cross: Any, bulk: int) -> list[Job]:

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from dedup.ml import simulating
+from dedup.ml.data import Labelled
+from dedup.ml.finetuning import Plan
+from dedup.ml.simulating import Simulation, clusters_of, make_portal
+from tests.dedup.ml.networks import write_base, write_rows
+
+THINGS = ["door", "window", "car", "shop", "bill"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    numbers = range(40)
+    write_rows(folder, "qqp_dev", [
+        {"q1": f"open the {a} {n}", "q2": f"{verb} my {a} {n}", "label": int(verb == "open")}
+        for n in numbers for a in THINGS for verb in ("open", "close")
+    ])  # fmt: skip
+    for name in simulating.FORUMS:
+        write_rows(folder, name, [
+            {"q_title": f"new {a} {name}", "q_body": "in my shop", "c_title": f"old {a} {n}",
+             "c_body": name, "label": n % 2, "qid": a, "cid": a, "rank": 1}
+            for a in THINGS for n in range(4)
+        ])  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def simulation(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulating, "LARGE", 10**6)
+    portal = make_portal(data, 300, seed=1)
+    plan = Plan(epochs=1, batch=16, rate=1e-3)
+    base = write_base(tmp_path / "base")
+    return Simulation(portal, base, tmp_path / "out", seed=1, wrong=0.1, plan=plan)
+
+
+def test_pairs_that_share_a_text_over_any_steps_are_of_one_cluster():
+    pairs = [Labelled("a", "b", 1.0), Labelled("c", "d", 0.0), Labelled("b", "e", 0.0),
+             Labelled("e", "f", 1.0)]  # fmt: skip
+
+    assert clusters_of(pairs).tolist() == [0, 1, 0, 0]
+
+
+def test_no_question_that_is_held_can_be_asked_about(simulation):
+    portal = simulation.portal
+
+    asked = {text for pair in portal.pool for text in (pair.first, pair.second)}
+    held = {text for pair in portal.held for text in (pair.first, pair.second)}
+
+    assert len(portal.pool) >= 300
+    assert len(portal.pool) + len(portal.held) == 480
+    assert not asked & held
+    assert not set(portal.pool_clusters.tolist()) & set(portal.held_clusters.tolist())
+
+
+def test_agents_are_wrong_as_often_as_they_are_meant_to_be(simulation):
+    simulation.ask(300, None)
+
+    wrong = [
+        one.label != simulation.portal.pool[one.row].label for one in simulation.asked.values()
+    ]
+    assert 0.05 < np.mean(wrong) < 0.16
+
+
+def test_what_is_chosen_has_no_share_and_calibrates_nothing(simulation):
+    simulation.ask(100, lambda _scores, free, count: list(free[:count]))
+
+    shares = [one.share for one in simulation.asked.values()]
+    assert len(shares) == 100
+    assert shares.count(None) >= 35
+    assert all(0 < share <= 1 for share in shares if share is not None)
+    chosen = [one for one in simulation.asked.values() if one.share is None]
+    measuring = [one for one in simulation.asked.values() if one.share is not None]
+    logits = np.zeros(len(simulation.portal.pool))
+    assert simulation._calibrated(logits, [*measuring, *chosen]) == simulation._calibrated(
+        logits, measuring
+    )
+
+
+def test_a_loop_gives_a_release_after_each_number_of_verdicts(simulation):
+    found = simulation.run([60, 120], None)
+
+    assert [one.verdicts for one in found] == [0, 60, 120]
+    assert all(len(one.probabilities) == len(simulation.portal.held) for one in found)
+    assert not np.allclose(found[1].probabilities, found[2].probabilities)
+
+
+def test_the_same_seed_asks_the_same(simulation, data, tmp_path):
+    portal = make_portal(data, 300, seed=1)
+    again = Simulation(
+        portal, simulation.base, tmp_path / "again", seed=1, wrong=0.1, plan=simulation.plan
+    )
+
+    simulation.ask(50, None)
+    again.ask(50, None)
+
+    assert simulation.asked == again.asked
