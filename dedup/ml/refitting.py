@@ -38,6 +38,7 @@ ENOUGH = 60  # labels to calibrate on; fewer say next to nothing of a probabilit
 FEWEST = 12  # of each kind among them
 HALVED = 2 * ENOUGH  # from so many on, thresholds are chosen on labels that calibrated nothing
 CONFIDENCE = 0.95
+SEED = 17
 EVERYWHERE = (Calibration.low, Calibration.high)
 PROMISED, AS_BEFORE = "promised", "as before"
 
@@ -84,11 +85,11 @@ class Judged:
         logits = parent.cross.scores(new.pairs) if rows else np.zeros(0)
         return cls(tuple(rows), new, parent.calibration.probabilities(logits, new.cosines))
 
-    def part(self, chosen: slice) -> "Judged":
+    def part(self, chosen: Sequence[int]) -> "Judged":
         """Some of the rows."""
-        m = self.new
-        part = Measured(m.pairs[chosen], m.logits[chosen], m.cosines[chosen], m.labels[chosen])
-        return Judged(self.rows[chosen], part, self.before[chosen])
+        m, at = self.new, list(chosen)
+        part = Measured([m.pairs[i] for i in at], m.logits[at], m.cosines[at], m.labels[at])
+        return Judged(tuple(self.rows[i] for i in at), part, self.before[at])
 
     @property
     def stands_for(self) -> np.ndarray:
@@ -181,10 +182,16 @@ def refit(
 
 
 def halves(tune: Judged) -> tuple[Judged, Judged]:
-    """What is calibrated on and what thresholds are chosen on: the same where labels are few."""
-    if len(tune.rows) < HALVED:
+    """What is calibrated on and what thresholds are chosen on: the same where labels are few.
+
+    Each half has about as many of each kind and of each share; which, chance says once for all.
+    """
+    rows = tune.rows
+    if len(rows) < HALVED:
         return tune, tune
-    return tune.part(slice(0, None, 2)), tune.part(slice(1, None, 2))
+    chance = np.random.default_rng(SEED).random(len(rows))
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].label, rows[i].share, chance[i]))
+    return tune.part(order[::2]), tune.part(order[1::2])
 
 
 def _inherited(before: ReleaseScorer) -> dict[str, Any]:

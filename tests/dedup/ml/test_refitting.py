@@ -10,6 +10,7 @@ from dedup.ml.calibration import Calibration, fit_calibration
 from dedup.ml.clusters import Shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
+from dedup.ml.pairs import Pair
 from dedup.ml.refitting import Asked, RefitRefused, as_precise, refit
 from dedup.ml.release import open_release
 from tests.dedup.ml.networks import write_parent
@@ -222,3 +223,38 @@ def test_very_unlike_weights_do_not_throw_the_fit_off():
 
     assert np.isfinite([found.bias, found.by_logit, found.by_cosine]).all()
     assert 0 < found.by_logit < 20
+
+
+def test_thresholds_are_chosen_on_labels_that_calibrated_nothing_where_there_are_enough(parent):
+    read = refitting.Judged.of(
+        rows(refitting.HALVED, share=0.1), CrossEncoder(parent / "cross-encoder"),
+        open_release(parent),
+    )  # fmt: skip
+
+    one, other = refitting.halves(read)
+
+    kinds = [sorted((row.label, row.share) for row in half.rows) for half in (one, other)]
+    assert kinds[0] == kinds[1]
+    assert refitting.halves(read.part(range(refitting.HALVED - 1)))[0].rows == (
+        refitting.halves(read.part(range(refitting.HALVED - 1)))[1].rows
+    )
+
+
+def test_what_is_promised_holds_for_pairs_that_nobody_asked_about(parent):
+    """Many are drawn with a small chance: the promise speaks of all pairs, not of those asked."""
+    rng = np.random.default_rng(2)
+    kept = 0
+    for _ in range(20):
+        p = rng.random(4_000)
+        labels = (rng.random(4_000) < p).astype(float)
+        share = np.where(p > 0.7, 1.0, 0.1)
+        asked = np.flatnonzero(rng.random(4_000) < share)
+        judged = refitting.Judged(
+            tuple(Asked("", "", labels[i], share[i]) for i in asked),
+            refitting.Measured([Pair("", "")] * len(asked), p[asked], p[asked], labels[asked]),
+            p[asked],
+        )
+        at = refitting.promise(p[asked], judged, 0.7)
+        kept += at is None or labels[p >= at].mean() >= 0.7
+
+    assert kept >= 18
