@@ -95,15 +95,16 @@ def _put_behind(entries: OutboxQuerySet, now: datetime) -> int:
 
 
 @transaction.atomic
-def take_back(*, put_at: datetime, now: datetime) -> int:
+def take_back(*, put_at: datetime, back_to: datetime, now: datetime) -> int:
     """Take entries out of the background that were put there together; return how many.
 
-    What was checked before counts as checked again; what never was has no entry any more.
+    What was checked before counts as checked again, put at `back_to`; what never was has no entry
+    any more.
     """
     entries = behind(put_at)
     list(entries.order_by("pk").select_for_update().values_list("pk", flat=True))
     checked = entries.exclude(checked_by="").update(
-        settled_at=now, is_background=False, token=None, leased_until=None, is_alone=False
+        put_at=back_to, settled_at=now, token=None, leased_until=None, is_alone=False
     )
     return checked + entries.delete()[0]
 
