@@ -114,8 +114,10 @@ def _step(now: datetime) -> Job | None:
         job.state, job.started_at = Job.State.RUNNING, now
     if not job.result.get("is_put"):
         _put_slice(job)
+        _note(job, job.total - job.done, now)
+        return job
     left = outbox.behind(job.put_at).count()
-    if not left and job.result.get("is_put"):
+    if not left:
         if _is_whole(job):
             return _end(job, Job.State.DONE, now)
         job.result = {}  # perhaps one was just checked by the release before: looked through again

@@ -56,6 +56,13 @@ class OutboxEntry(models.Model):
                 name="outbox_in_turn",
             ),
             models.Index(
+                fields=["put_at"],
+                condition=Q(
+                    settled_at__isnull=True, quarantined_at__isnull=True, is_background=False
+                ),
+                name="outbox_live",
+            ),
+            models.Index(
                 fields=["leased_until"],
                 condition=Q(leased_until__isnull=False),
                 name="outbox_leased",

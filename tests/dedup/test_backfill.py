@@ -323,7 +323,8 @@ def test_one_after_the_other_has_its_turn(scorer, stored):
     finish(first)
     finish(second)
 
-    assert first.result and second.result
+    assert first.result
+    assert second.result
 
 
 def test_no_second_of_its_kind_begins(scorer, stored):
