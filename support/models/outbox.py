@@ -77,3 +77,8 @@ class OutboxEntry(models.Model):
 
     def __str__(self) -> str:
         return f"Check of question {self.question_id}"
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether nobody knows if its question has duplicates."""
+        return self.settled_at is None and not self.checked_by
