@@ -153,8 +153,11 @@ class InboundMailAdmin(ReadOnly):
 
 @admin.register(models.OutboxEntry)
 class OutboxAdmin(ReadOnly):
-    list_display = ["question", "put_at", "settled_at", "attempts", "quarantined_at", "failure"]
-    list_filter = ["quarantined_at"]
+    list_display = [
+        "question", "put_at", "is_background", "settled_at", "attempts", "quarantined_at",
+        "failure",
+    ]  # fmt: skip
+    list_filter = ["is_background", "quarantined_at"]
     list_select_related = ["question"]
     actions = ["check_again"]
 

@@ -95,15 +95,16 @@ def _put_behind(entries: OutboxQuerySet, now: datetime) -> int:
 
 
 @transaction.atomic
-def take_back(*, put_at: datetime, now: datetime) -> int:
+def take_back(*, put_at: datetime, back_to: datetime, now: datetime) -> int:
     """Take entries out of the background that were put there together; return how many.
 
-    What was checked before counts as checked again; what never was has no entry any more.
+    What was checked before counts as checked again, put at `back_to`; what never was has no entry
+    any more.
     """
     entries = behind(put_at)
     list(entries.order_by("pk").select_for_update().values_list("pk", flat=True))
     checked = entries.exclude(checked_by="").update(
-        settled_at=now, is_background=False, token=None, leased_until=None, is_alone=False
+        put_at=back_to, settled_at=now, token=None, leased_until=None, is_alone=False
     )
     return checked + entries.delete()[0]
 
@@ -260,17 +261,25 @@ def seconds_behind(now: datetime) -> float:
 
 def has_waiting(now: datetime) -> bool:
     """Whether an entry waits that nobody holds."""
-    return _free(now).exists()
+    return has_live_waiting(now) or _is_any(
+        _free(now).filter(is_background=True).order_by("is_suspect", "put_at", "pk")
+    )
 
 
 def has_live_waiting(now: datetime) -> bool:
     """Whether an entry that somebody waits for is held by nobody."""
-    return _free(now).live().exists()
+    return _is_any(_free(now).live().order_by("put_at"))
 
 
 def _free(now: datetime) -> OutboxQuerySet:
-    free = Q(leased_until=None) | Q(leased_until__lt=now)
-    return OutboxEntry.objects.waiting().filter(free)
+    is_free = Q(leased_until=None) | Q(leased_until__lt=now)
+    return OutboxEntry.objects.waiting().filter(is_free)
+
+
+def _is_any(ordered: OutboxQuerySet) -> bool:
+    """In the order of an index: else the planner, to which those that wait seem to be many among
+    the settled ones, reads all rows until it meets one (125 ms of 300,000, instead of 0.1)."""
+    return bool(ordered.values_list("pk")[:1])
 
 
 def retry_quarantined(*, question_ids: Sequence[int]) -> int:

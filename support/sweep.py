@@ -54,8 +54,8 @@ def sweep_once(stopping: threading.Event) -> str:
     """Ring for what waits longer than a sweep's pause, or check it. Returns what was done."""
     now = timezone.now()
     old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS)
-    waits = OutboxEntry.objects.waiting().filter(put_at__lt=old).exists()
-    if not (waits and outbox.has_waiting(now)):
+    is_old = OutboxEntry.objects.waiting().filter(put_at__lt=old)
+    if not (outbox.has_waiting(now) and is_old.exists()):
         return "nothing waits"
     if outbox.ring():
         return "rang"

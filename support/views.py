@@ -49,7 +49,9 @@ def show_thread(
         "asked_here": _asked_by(request, read.members),
     }
     if request.user.is_authenticated and request.user.is_agent:
-        context["check"] = OutboxEntry.objects.unchecked().filter(question=found).first()
+        check = OutboxEntry.objects.filter(question=found).first()
+        context["check"] = check if check and check.is_unchecked else None
+        context["was_never_put"] = check is None
         context["history"] = thread.history(found)
         context["merges"] = thread.merges_in_force(found)
         context["may_merge"] = request.user.may_merge(found.product_id)

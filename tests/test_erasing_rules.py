@@ -301,7 +301,7 @@ def test_a_new_release_checks_no_erased_text_again(scorer):
     kept, erased = QuestionFactory(), QuestionFactory()
     erasing.erase(person=erased.asked_by, by=None, now=timezone.now() - timedelta(days=1))
 
-    call_command("recheck")
+    call_command("recheck", "--no-wait")
 
     assert kept.outbox_entry.settled_at is None
     assert not hasattr(erased, "outbox_entry")

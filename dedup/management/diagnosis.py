@@ -203,12 +203,15 @@ def _golden(release: Release, repair: str) -> Finding:
 
 
 def _waiting() -> Iterator[Finding]:
-    waiting, behind = OutboxEntry.objects.waiting().count(), outbox.seconds_behind(timezone.now())
+    entries = OutboxEntry.objects.waiting()
+    waiting, behind = entries.live().count(), outbox.seconds_behind(timezone.now())
+    later = entries.filter(is_background=True).count()
     if behind > LATE_SECONDS:
         detail = f"{waiting} questions, the oldest for {behind:.0f} s"
         yield Finding("waiting", BROKEN, detail, "python manage.py check_waiting")
     else:
-        yield Finding("waiting", GOOD, f"{waiting} questions")
+        detail = f", and {later} in the background" if later else ""
+        yield Finding("waiting", GOOD, f"{waiting} questions{detail}")
 
 
 def _mail() -> Iterator[Finding]:

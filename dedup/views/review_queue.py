@@ -46,7 +46,8 @@ def show(request: HtmxRequest) -> HttpResponse:
         "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
         "recent": _recent(request),
         "rate": agreement.rate(request.user),
-        "waiting": OutboxEntry.objects.waiting().count(),
+        "waiting": OutboxEntry.objects.waiting().unchecked().count(),
+        "rechecked": OutboxEntry.objects.waiting().exclude(checked_by="").count(),
         "quarantined": OutboxEntry.objects.quarantined().select_related("question")[:20],
     }
     return render(request, "dedup/queue.html", context)

@@ -56,6 +56,13 @@ class OutboxEntry(models.Model):
                 name="outbox_in_turn",
             ),
             models.Index(
+                fields=["put_at"],
+                condition=Q(
+                    settled_at__isnull=True, quarantined_at__isnull=True, is_background=False
+                ),
+                name="outbox_live",
+            ),
+            models.Index(
                 fields=["leased_until"],
                 condition=Q(leased_until__isnull=False),
                 name="outbox_leased",
@@ -70,3 +77,8 @@ class OutboxEntry(models.Model):
 
     def __str__(self) -> str:
         return f"Check of question {self.question_id}"
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether nobody knows if its question has duplicates."""
+        return self.settled_at is None and not self.checked_by

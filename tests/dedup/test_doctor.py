@@ -121,6 +121,15 @@ def test_questions_that_have_just_come_are_no_fault(artifacts):
     assert examine()["waiting"].state == GOOD
 
 
+def test_the_background_is_told_and_is_never_late(artifacts):
+    question = QuestionFactory()
+    outbox.put_all([question.pk], is_background=True, now=timezone.now() - timedelta(days=1))
+
+    waiting = examine()["waiting"]
+
+    assert (waiting.state, waiting.detail) == (GOOD, "0 questions, and 1 in the background")
+
+
 def test_questions_in_quarantine_are_told_and_the_repair_puts_them_up_again(artifacts, capsys):
     question, other = QuestionFactory(), QuestionFactory()
     outbox.put_all([question.pk, other.pk])

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from dedup import embedding, pipeline, scoring, tasks
 from dedup.checks import HARD_LIMIT_SECONDS
-from dedup.management.commands import check_waiting
+from dedup.management import here
 from dedup.ml.pairs import Judged
 from dedup.models import Embedding, Flag, Score
 from dedup.releases import NoRelease
@@ -455,7 +455,7 @@ def test_a_check_that_hangs_is_killed_as_in_a_worker(scorer, monkeypatch):
         left.append(signal.alarm(0))
         return check(limit=limit)
 
-    monkeypatch.setattr(check_waiting.pipeline, "check_waiting", look)
+    monkeypatch.setattr(here.pipeline, "check_waiting", look)
     call_command("check_waiting")
 
     assert left == [HARD_LIMIT_SECONDS]
@@ -467,10 +467,10 @@ def test_rechecking_puts_every_question_back_merged_ones_too(scorer, admin, caps
     check_all()
     merging.merge(duplicate=newer, canonical=older, by=admin)
 
-    call_command("recheck")
+    call_command("recheck", "--all", "--no-wait")
 
-    assert OutboxEntry.objects.waiting().count() == 2
-    assert "2 questions wait" in capsys.readouterr().out
+    assert OutboxEntry.objects.waiting().filter(is_background=True).count() == 2
+    assert "2 questions" in capsys.readouterr().out
 
 
 def test_after_a_new_bi_encoder_a_recheck_compares_all_again(scorer):
@@ -480,8 +480,7 @@ def test_after_a_new_bi_encoder_a_recheck_compares_all_again(scorer):
     scorer.embedding_fingerprint = "d" * 64
     Score.objects.all().delete()
 
-    call_command("recheck")
-    check_all()
+    call_command("recheck", "--all", "--here")
 
     assert set(Embedding.objects.values_list("fingerprint", flat=True)) == {"d" * 64}
     assert Score.objects.get().older == older

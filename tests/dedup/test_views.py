@@ -2,11 +2,12 @@
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from dedup import desk, queue, review
 from dedup.models import Flag, Review
 from support import merging, outbox
-from support.models import Merge, Question
+from support.models import Merge, OutboxEntry, Question
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -141,6 +142,19 @@ def test_while_somebody_writes_it_is_said_how_many_resemble_it(client, customer,
     client.force_login(customer)
 
     assert words in text(client.post(reverse("similar"), {"title": title}))
+
+
+def test_the_queue_tells_what_waits_from_what_is_only_checked_again(client, agent):
+    new, known = QuestionFactory(), QuestionFactory()
+    outbox.put_all([new.pk, known.pk])
+    OutboxEntry.objects.filter(question=known).update(settled_at=timezone.now())
+    outbox.put_all([known.pk], is_background=True)
+    client.force_login(agent)
+
+    shown = " ".join(text(client.get(reverse("review_queue"))).split())
+
+    assert "1 question waits for its check." in shown
+    assert "1 question is being checked again." in shown
 
 
 def test_the_queue_says_how_likely_and_what_is_special_about_a_pair(client, agent, flag):

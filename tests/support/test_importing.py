@@ -41,7 +41,8 @@ def test_nothing_is_imported_unchecked(bells, django_capture_on_commit_callbacks
     with django_capture_on_commit_callbacks(execute=True):
         run(line(1), line(2))
 
-    assert OutboxEntry.objects.waiting().count() == 2
+    assert OutboxEntry.objects.waiting().filter(is_background=True).count() == 2
+    assert OutboxEntry.objects.unchecked().count() == 2
     assert bells == ["bell"]
 
 

@@ -469,10 +469,11 @@ def test_taking_the_background_back_leaves_no_question_unchecked_that_was_checke
     outbox.put_all([waiting[0].pk, old[0].pk], is_background=True, now=put)
     (claim,) = outbox.claim(limit=1, now=put)
 
-    assert outbox.take_back(put_at=put, now=LATER) == 2
+    assert outbox.take_back(put_at=put, back_to=NOW, now=LATER) == 2
 
     entry = entry_of(waiting[0])
-    assert (entry.settled_at, entry.checked_by, entry.token) == (LATER, "first", None)
+    assert (entry.put_at, entry.settled_at, entry.token) == (NOW, LATER, None)
+    assert entry.checked_by == "first"
     assert not OutboxEntry.objects.filter(question=old[0]).exists()
     assert OutboxEntry.objects.waiting().get().question == old[1]  # put by somebody else
     assert claim.is_background

@@ -124,6 +124,22 @@ def test_agents_and_they_alone_see_that_a_question_is_unchecked(
     assert "Unchecked" not in html(client, question.get_absolute_url(), customer)
 
 
+def test_a_question_that_was_never_put_up_is_unchecked_to_agents(client, customer, agent):
+    question = QuestionFactory(asked_by=customer)
+
+    assert "Unchecked" in html(client, question.get_absolute_url(), agent)
+    assert "Unchecked" not in html(client, question.get_absolute_url(), customer)
+
+
+def test_a_question_that_is_checked_again_in_the_background_is_not_unchecked(client, agent):
+    question = QuestionFactory()
+    outbox.put(question)
+    OutboxEntry.objects.update(settled_at=timezone.now(), checked_by="release")
+    outbox.put_all([question.pk], is_background=True)
+
+    assert "Unchecked" not in html(client, question.get_absolute_url(), agent)
+
+
 def test_agents_and_they_alone_are_told_that_the_check_is_late(client, customer, agent):
     outbox.put(QuestionFactory(), now=timezone.now() - timezone.timedelta(minutes=2))
 

@@ -34,6 +34,7 @@ from dedup.management.bench.queue import PLAIN, person
 from dedup.management.bench.suggestions import Workers, own_broker
 from dedup.management.following import COLUMNS
 from dedup.management.scratch import milliseconds, scratch_database
+from dedup.ml.pairs import Scorer, SettledBy
 from dedup.models import Flag, Job, Score
 from support import asking, importing, permissions
 from support.models import OutboxEntry, Product, Question, User
@@ -42,7 +43,8 @@ SOURCE = "backfill.example"
 PAIRS = "qqp_dev.jsonl.gz"
 SHARE_PLANTED = 0.06  # planted pairs for each question
 LOOK_SECONDS = 0.5
-ASK_EVERY_SECONDS = 20.0
+ASK_EVERY_SECONDS = 45.0
+RECOVERY_SECONDS = 90.0  # after a kill: a new worker loads its networks
 PAGES = 15  # of the queue, timed
 FOREMOST = 20  # cards that the queue begins with
 
@@ -69,6 +71,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list[Table]]:
     """Figures, and the table that shows them."""
     settings.SECRET_KEY = secrets.token_hex()  # there may be none, and no session outlives this
+    # torch stays out of what the web process can reach
+    from dedup.ml.release import open_release  # noqa: PLC0415
+
+    scorer = open_release(settings.DEDUP_ARTIFACTS / options["release"])
     corpus = read(options["data"] / PAIRS, options["questions"])
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -80,7 +86,7 @@ def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list
         releases.activate(release=releases.add(options["release"]))
         ids = stored(corpus)
         with Workers(Path(folder), broker) as workers:
-            found = watch(workers, options, console)
+            found = watch(workers, scorer, options, console)
             found |= against(corpus, ids) | lost_and_doubled(ids) | desk()
             if options["again"]:
                 found["again"] = go_again(console)
@@ -150,11 +156,18 @@ def stored(corpus: Corpus) -> list[int]:
     return [known[f"{SOURCE}:{place}"] for place in range(len(corpus.texts))]
 
 
-def watch(workers: Workers, options: dict[str, Any], console: Console) -> dict[str, Any]:
+def watch(
+    workers: Workers, scorer: Scorer, options: dict[str, Any], console: Console
+) -> dict[str, Any]:
     """Follow a backfill to its end, and disturb it on the way."""
+    cost = backfilling.estimate(
+        Job(kind=Job.Kind.BACKFILL), release=releases.active(), scorer=scorer
+    )
+    console.print(f"{cost.questions} questions, about {cost.minutes:.1f} minutes")
     job = backfilling.begin(kind=Job.Kind.BACKFILL, by=None)
     kills = [number / (options["kills"] + 1) for number in range(1, options["kills"] + 1)]
-    held, asked, asked_at = [], [], time.monotonic()
+    held, asked, asked_at = [], {}, time.monotonic()
+    killed_at = -RECOVERY_SECONDS
     workers.start("checks")
     begun = time.monotonic()
     for _ in steps(job, console):
@@ -162,26 +175,31 @@ def watch(workers: Workers, options: dict[str, Any], console: Console) -> dict[s
         if kills and share >= kills[0]:
             kills.pop(0)
             held.append(kill(workers))
+            killed_at = time.monotonic()
             workers.start("checks")
         is_time = time.monotonic() - asked_at > ASK_EVERY_SECONDS
         if share and is_time and len(asked) < options["ask"] and not job.is_finished:
-            asked.append(ask(len(asked)))
             asked_at = time.monotonic()
+            asked[ask(len(asked))] = asked_at > killed_at + RECOVERY_SECONDS
     seconds = time.monotonic() - begun
-    waits = [
-        (entry.settled_at - entry.put_at).total_seconds()
-        for entry in OutboxEntry.objects.filter(question__in=asked)
-        if entry.settled_at
-    ]
+    settled = OutboxEntry.objects.filter(question__in=asked, settled_at__isnull=False)
+    waits = {
+        entry.question_id: (entry.settled_at - entry.put_at).total_seconds() for entry in settled
+    }
+    undisturbed = [wait for pk, wait in waits.items() if asked[pk]]
+    read = Score.objects.exclude(settled_by=SettledBy.COSINE).count()
     scored = Score.objects.count()
     return {
+        "estimated_seconds": round(cost.seconds, 1),
         "questions": options["questions"],
         "asked_meanwhile": len(asked),
-        "submit_to_settled": milliseconds(waits) if waits else None,
+        "submit_to_settled": milliseconds(list(waits.values())) if waits else None,
+        "with_a_worker_running": milliseconds(undisturbed) if undisturbed else None,
         "kills": len(held),
         "held_when_killed": held,
         "seconds": round(seconds, 1),
         "pairs_scored": scored,
+        "pairs_read": read,
         "pairs_per_second": round(scored / seconds, 1),
         "job": job.result,
     }
@@ -190,12 +208,15 @@ def watch(workers: Workers, options: dict[str, Any], console: Console) -> dict[s
 def steps(job: Job, console: Console) -> Iterator[Job]:
     """A job, again and again until it is finished, under a bar."""
     with Progress(*COLUMNS, console=console) as progress:
-        bar = progress.add_task(job.get_kind_display(), total=None)
+        bar, said = progress.add_task(job.get_kind_display(), total=None), 0
         while not job.is_finished:
             time.sleep(LOOK_SECONDS)
             backfilling.tend()
             job.refresh_from_db()
             progress.update(bar, completed=job.done, total=job.total or None)
+            if not console.is_terminal and (percent := job.percent or 0) // 5 > said // 5:
+                said = percent
+                console.print(f"{timezone.now():%H:%M:%S} {percent} %, {job.done} questions")
             yield job
 
 
@@ -228,6 +249,7 @@ def against(corpus: Corpus, ids: Sequence[int]) -> dict[str, Any]:
     flags = [
         (frozenset((older, newer)), probability)
         for older, newer, probability in Flag.objects.flagged()
+        .filter(older__in=ids, newer__in=ids)
         .order_by("-probability", "pk")
         .values_list("older", "newer", "probability")
     ]

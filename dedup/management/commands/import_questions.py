@@ -47,7 +47,7 @@ class Command(BaseCommand):
             f" known already, {report.cut} cut to the limit, {report.skipped} lines skipped."
         )
         if report.stored and not options["dry_run"]:
-            self.stdout.write("They wait for their check: a worker takes them, or check_waiting.")
+            self.stdout.write("They wait in the background. backfill says how long, and watches.")
 
 
 def _run(options: dict[str, Any]) -> Report:
