@@ -31,12 +31,13 @@ from dedup.ml.clusters import (
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
+from dedup.ml.fitting import SCALE
 from dedup.ml.measuring import FITTED_EVEN, Measured, Measuring, Reported, random_halves
 from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
 from dedup.ml.plots import precision_recall, reliability
 from dedup.ml.thresholds import choose_threshold, measure
-from dedup.ml.training import DONE, SCALE
+from dedup.ml.training import DONE
 
 log = logging.getLogger(__name__)
 

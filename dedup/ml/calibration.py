@@ -65,24 +65,30 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def fit_calibration(
-    logits: Values, cosines: Values, labels: Values, ridge: float = 1e-3
+    logits: Values,
+    cosines: Values,
+    labels: Values,
+    ridge: float = 1e-3,
+    weights: Values | None = None,
 ) -> Calibration:
     """Newton's method on the log loss; rows must not be the ones the network was trained on.
 
+    `weights` say for how many pairs each row stands: one over the probability of being asked about.
     Raises ValueError where all labels are of one kind.
     """
     if len(set(np.asarray(labels).tolist())) < 2:
         raise ValueError("a calibration needs duplicates and others")
     columns = [np.ones(len(labels)), np.asarray(logits, float), np.asarray(cosines, float)]
     X, y = np.stack(columns, axis=1), np.asarray(labels, float)
-    weights = np.zeros(3)
+    counts = np.ones(len(y)) if weights is None else np.asarray(weights, float)
+    found = np.zeros(3)
     for _ in range(50):
-        p = sigmoid(X @ weights)
-        gradient = X.T @ (p - y) + ridge * weights
-        hessian = (X * (p * (1 - p))[:, None]).T @ X + ridge * np.eye(3)
+        p = sigmoid(X @ found)
+        gradient = X.T @ (counts * (p - y)) + ridge * found
+        hessian = (X * (counts * p * (1 - p))[:, None]).T @ X + ridge * np.eye(3)
         step = np.linalg.solve(hessian, gradient)
-        weights -= step
+        found -= step
         if np.abs(step).max() < 1e-9:
             break
-    bias, by_logit, by_cosine = (float(w) for w in weights)
-    return Calibration(bias, by_logit, by_cosine, prior=float(y.mean()))
+    bias, by_logit, by_cosine = (float(w) for w in found)
+    return Calibration(bias, by_logit, by_cosine, prior=float(np.average(y, weights=counts)))
