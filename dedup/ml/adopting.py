@@ -4,8 +4,9 @@ import json
 import logging
 import random
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,20 +47,34 @@ def adopt(
     where they are enough, else from shortlists of our own writing. Raises CheckpointRefused; then
     nothing is written.
     """
-    if out.exists():
-        raise CheckpointRefused(f"there is a release {out.name} already")
-    with TemporaryDirectory(dir=out.parent, prefix=".adding-") as made:
-        folder = Path(made) / out.name
+    with new_release(out) as folder:
         shutil.copytree(release / "bi-encoder", folder / "bi-encoder")
         cross = _write_cross_encoder(checkpoint, folder / "cross-encoder")
         raw = _described(checkpoint, release, labels, folder, cross)
         raw["languages"] = languages
-        (folder / "README.md").write_text(adopted_card(raw), encoding="utf-8")
-        raw["files"] = hash_files(folder)
-        text = json.dumps(raw, indent=1) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-        folder.rename(out)
+        sign(folder, raw, adopted_card(raw))
     return raw
+
+
+@contextmanager
+def new_release(out: Path) -> Iterator[Path]:
+    """A folder named as `out` to write a release into; it is put in place where nothing fails.
+
+    Raises CheckpointRefused where there is one of this name already.
+    """
+    if out.exists():
+        raise CheckpointRefused(f"there is a release {out.name} already")
+    with TemporaryDirectory(dir=out.parent, prefix=".adding-") as made:
+        folder = Path(made) / out.name
+        yield folder
+        folder.rename(out)
+
+
+def sign(folder: Path, raw: dict[str, Any], card: str) -> None:
+    """Write the card and, last, the manifest with the hash of every file."""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    raw["files"] = hash_files(folder)
+    (folder / MANIFEST).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_cross_encoder(checkpoint: str, out: Path) -> CrossEncoder:
@@ -78,17 +93,11 @@ def _described(
     checkpoint: str, release: Path, labels: Sequence[Labelled], folder: Path, cross: CrossEncoder
 ) -> dict[str, Any]:
     bi = BiEncoder(folder / "bi-encoder")
-    is_enough = enough(labels)
-    if is_enough:
-        mixed = random.Random(1).sample(list(labels), len(labels))  # noqa: S311 - no secret
-        fitted = Measured.of(mixed[::2], bi, cross)
-        chosen_on = Measured.of(mixed[1::2], bi, cross)
-    else:
-        chosen_on = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
-        fitted = chosen_on.beside(Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross))
+    ground = Ground.of(labels, bi, cross)
+    fitted = ground.fitted
     calibration = fit_calibration(fitted.logits, fitted.cosines, fitted.labels)
     reported = Reported.of(bi, cross)
-    chosen = thresholds(calibration, chosen_on, reported.measured)
+    chosen = thresholds(calibration, ground.chosen_on, reported.measured)
     flag = chosen["flag"]["probability"]
     before = read_manifest(release).raw
     return {
@@ -105,13 +114,39 @@ def _described(
         },
         "calibration": {
             "coefficients": asdict(calibration),
-            "rows": len(fitted.labels),
-            "on": OWN if is_enough else WRITTEN,
-            "thresholds_on": "the other half of them" if is_enough else "the demo's portal",
+            **ground.described(),
         },
         "thresholds": chosen,
         "golden": golden_pairs(bi, cross, calibration),
     }
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Pairs that a calibration is fitted on, and those that thresholds are chosen on."""
+
+    fitted: Measured
+    chosen_on: Measured
+    is_own: bool  # labels of this portal
+
+    @classmethod
+    def of(cls, labels: Sequence[Labelled], bi: BiEncoder, cross: CrossEncoder) -> "Ground":
+        """Half of the labels each where they are enough, else shortlists of our own writing."""
+        if enough(labels):
+            mixed = random.Random(1).sample(list(labels), len(labels))  # noqa: S311 - no secret
+            halves = [Measured.of(half, bi, cross) for half in (mixed[::2], mixed[1::2])]
+            return cls(*halves, is_own=True)
+        portal = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
+        choosing = Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross)
+        return cls(portal.beside(choosing), portal, is_own=False)
+
+    def described(self) -> dict[str, Any]:
+        """As a manifest says it."""
+        return {
+            "rows": len(self.fitted.labels),
+            "on": OWN if self.is_own else WRITTEN,
+            "thresholds_on": "the other half of them" if self.is_own else "the demo's portal",
+        }
 
 
 def enough(labels: Sequence[Labelled]) -> bool:
