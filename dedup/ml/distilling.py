@@ -27,7 +27,7 @@ from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.building import golden_pairs, save_tokenizer, thresholds
 from dedup.ml.calibration import Calibration, fit_calibration, trust
 from dedup.ml.card import student_card
-from dedup.ml.clusters import read_clusters, training_names
+from dedup.ml.clusters import Embed, read_clusters, training_names
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled
 from dedup.ml.fitting import UNKNOWN, Course, Example
@@ -36,6 +36,7 @@ from dedup.ml.mixture import TRAINING_FILES, neighbours, strangers
 from dedup.ml.packing import cut
 from dedup.ml.pairs import Pair
 from dedup.ml.release import ReleaseScorer
+from dedup.ml.score import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -343,17 +344,18 @@ def gathered(data: Path, teacher: ReleaseScorer, count: int, seed: int) -> list[
     """Pairs out of a folder of labelled sets, their labels unread, and of the clusters written
     for this project: up to `count`, all of which the release hears its cross-encoder of."""
     rng = random.Random(seed)  # noqa: S311 - no secret
-    bi = teacher.bi
+    bi = Remembered(teacher.bi)
     quora = labelled(data, "qqp_train")
+    quora = rng.sample(quora, min(len(quora), count // 3))
     known = [*quora, *forum_rows(data, "semeval_cqa_train_part1"), *labelled(data, "rqe_train")]
     pairs = [Pair(row.first, row.second) for row in known]
-    titles = rng.sample(sorted({p.first for p in quora}), min(len(quora) // 2, 10_000))
+    titles = sorted({row.first for row in quora})[: count // 6]
     texts = [titles, *([q.input for q in read_clusters([name])] for name in training_names())]
     for group in texts:
         pairs += beside_neighbours(group, neighbours(bi, group, NEAR).tolist(), rng)
     pairs += [Pair(r.first, r.second) for r in strangers(data, bi, count // 5, rng)]
     rng.shuffle(pairs)
-    return heard(pairs, teacher, count)
+    return heard(pairs, teacher, count, embed=bi.embed)
 
 
 def beside_neighbours(
@@ -367,10 +369,10 @@ def beside_neighbours(
     ]
 
 
-def heard(pairs: Sequence[Pair], teacher: ReleaseScorer, count: int) -> list[Pair]:
+def heard(pairs: Sequence[Pair], teacher: ReleaseScorer, count: int, *, embed: Embed) -> list[Pair]:
     """The first `count` of them, each once, of which the release hears its cross-encoder."""
     once = list({frozenset((p.older, p.newer)): p for p in pairs if p.older != p.newer}.values())
-    is_heard = teacher.calibration.hears(pair_cosines(teacher.embed, once))
+    is_heard = teacher.calibration.hears(pair_cosines(embed, once))
     return [pair for pair, kept in zip(once, is_heard, strict=True) if kept][:count]
 
 
