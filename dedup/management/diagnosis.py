@@ -15,8 +15,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from dedup import releases
-from dedup.ml.artifact import ArtifactRefused
+from dedup import cascade, releases
+from dedup.ml.artifact import ArtifactRefused, verify
 from dedup.models import Release
 from support import notifications, outbox
 from support.models import Notification, OutboxEntry
@@ -172,6 +172,7 @@ def _release() -> Iterator[Finding]:
         "release", GOOD, f"{release}, files as they were, threshold {release.threshold:.3f}"
     )
     yield _golden(release, back)
+    yield from _cascade(release)
 
 
 def _golden(release: Release, repair: str) -> Finding:
@@ -185,6 +186,21 @@ def _golden(release: Release, repair: str) -> Finding:
         return Finding("golden pairs", BROKEN, f"{release}: {error}", repair)
     number = len(scorer.manifest.raw["golden"])
     return Finding("golden pairs", GOOD, f"{number} come out as written")
+
+
+def _cascade(release: Release) -> Iterator[Finding]:
+    if not cascade.is_on():
+        return
+    name = settings.DEDUP_CASCADE
+    try:
+        found = cascade.student_of(release)
+        verify(found.folder)
+    except ArtifactRefused as error:
+        detail = f"{name} is refused, the release reads all: {error}"
+        yield Finding("cascade", NOTE, detail, "python manage.py distil, or unset DEDUP_CASCADE")
+    else:
+        detail = f"{name} reads first, and is believed below {found.floor:.4f}"
+        yield Finding("cascade", GOOD, detail)
 
 
 def _waiting() -> Iterator[Finding]:

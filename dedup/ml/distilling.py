@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled
 from dedup.ml.fitting import UNKNOWN, Course, Example
 from dedup.ml.measuring import Measured, Measuring, Reported
-from dedup.ml.mixture import TRAINING_FILES, neighbours, strangers
+from dedup.ml.mixture import TRAINING_FILES, neighbours, strange_texts
 from dedup.ml.packing import cut
 from dedup.ml.pairs import Pair
 from dedup.ml.release import ReleaseScorer
@@ -50,6 +50,7 @@ MOST_LOST = 0.01  # of what the teacher flags, in a cascade
 NEAR = 20  # neighbours of a text that it is paired with some of
 FEWEST = 1_000  # pairs; fewer teach a network next to nothing
 
+T = TypeVar("T")
 Tell = Callable[[int, int, str, float | None], None]  # done, total, step in words, seconds left
 
 
@@ -342,20 +343,30 @@ def _most_lost(count: int, most: float, doubt: float = 0.05) -> int:
 
 def gathered(data: Path, teacher: ReleaseScorer, count: int, seed: int) -> list[Pair]:
     """Pairs out of a folder of labelled sets, their labels unread, and of the clusters written
-    for this project: up to `count`, all of which the release hears its cross-encoder of."""
+    for this project: up to `count`, all of which the release hears its cross-encoder of.
+
+    As a shortlist delivers them, and as people published them: those are more alike.
+    """
     rng = random.Random(seed)  # noqa: S311 - no secret
     bi = Remembered(teacher.bi)
-    quora = labelled(data, "qqp_train")
-    quora = rng.sample(quora, min(len(quora), count // 3))
-    known = [*quora, *forum_rows(data, "semeval_cqa_train_part1"), *labelled(data, "rqe_train")]
-    pairs = [Pair(row.first, row.second) for row in known]
-    titles = sorted({row.first for row in quora})[: count // 6]
-    texts = [titles, *([q.input for q in read_clusters([name])] for name in training_names())]
-    for group in texts:
-        pairs += beside_neighbours(group, neighbours(bi, group, NEAR).tolist(), rng)
-    pairs += [Pair(r.first, r.second) for r in strangers(data, bi, count // 5, rng)]
+    quora, health = labelled(data, "qqp_train"), labelled(data, "rqe_train")
+    published = [
+        *_some(quora, count // 3, rng),
+        *_some(health, count // 12, rng),
+        *_some(forum_rows(data, "semeval_cqa_train_part1"), count // 12, rng),
+    ]
+    pairs = [Pair(row.first, row.second) for row in published]
+    titles = sorted({row.first for row in published[: count // 3]})
+    strange = [_some(texts, count // 24, rng) for texts in strange_texts(data)]
+    trades = _some(training_names(), max(1, count // 600), rng)
+    for texts in (titles, *strange, *([q.input for q in read_clusters([n])] for n in trades)):
+        pairs += beside_neighbours(texts, neighbours(bi, texts, NEAR).tolist(), rng)
     rng.shuffle(pairs)
     return heard(pairs, teacher, count, embed=bi.embed)
+
+
+def _some(rows: Sequence[T], count: int, rng: random.Random) -> list[T]:
+    return rng.sample(list(rows), min(len(rows), count))
 
 
 def beside_neighbours(

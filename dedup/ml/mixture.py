@@ -133,7 +133,7 @@ def mined(bi: BiEncoder, kept: list[Labelled], count: int, rng: random.Random) -
 def strangers(data: Path, bi: Embeds, count: int, rng: random.Random) -> list[Labelled]:
     """Pairs of texts that no label speaks of: neighbours among them, and one in five at random."""
     made: list[Labelled] = []
-    kinds = _strange_texts(data) if count else []
+    kinds = strange_texts(data) if count else []
     for texts in kinds:
         near = neighbours(bi, texts, 12).tolist()
         for i in rng.choices(range(len(texts)), k=count // len(kinds)):
@@ -142,7 +142,7 @@ def strangers(data: Path, bi: Embeds, count: int, rng: random.Random) -> list[La
     return made
 
 
-def _strange_texts(data: Path) -> list[list[str]]:
+def strange_texts(data: Path) -> list[list[str]]:
     """Texts of several kinds whose labels mean something else, or that have none."""
     health = {text for p in labelled(data, "rqe_train") for text in (p.first, p.second)}
     forum = {t for p in forum_rows(data, "semeval_cqa_train_part1") for t in (p.first, p.second)}

@@ -71,14 +71,21 @@ class ReleaseScorer:
         return [aligned(read[pair.newer], read[pair.older]) for pair in pairs]
 
 
-def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
-    """Verifies, loads and proves a release. Raises ArtifactRefused."""
+def open_release(
+    folder: Path, *, threads: int | None = None, beside: ReleaseScorer | None = None
+) -> ReleaseScorer:
+    """Verifies, loads and proves a release. Raises ArtifactRefused.
+
+    Where it has the same bi-encoder as one that is open, both share it.
+    """
     folder = Path(folder)
     manifest = verify(folder)
     if threads:
         torch.set_num_threads(threads)
     try:
-        bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
+        is_shared = beside and beside.embedding_fingerprint == manifest.embedding_fingerprint
+        bi = beside.bi if beside and is_shared else BiEncoder(folder / "bi-encoder")
+        cross = CrossEncoder(folder / "cross-encoder")
     except Exception as error:  # whatever a loader raises, the release is not usable
         raise ArtifactRefused(f"the networks cannot be loaded: {error}") from error
     calibration = _calibration(manifest)
