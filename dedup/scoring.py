@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
-from dedup import cascade, releases
+from dedup import cascade, releases, tuning
 from dedup.ml.artifact import ArtifactRefused
 from dedup.ml.cascade import Cascade
 from dedup.ml.pairs import Judged, Pair, Scorer, SettledBy
@@ -52,6 +52,8 @@ def _open(release: Release) -> Scorer:
     scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
     if scorer.fingerprint != release.fingerprint:
         raise ArtifactRefused(releases.OTHER_FILES)
+    if found := tuning.known(scorer.fingerprint):
+        scorer.feed(tokens=found.tokens, threads=found.threads)
     return scorer
 
 
@@ -75,6 +77,7 @@ def with_student(release: Release, scorer: Scorer) -> Scorer:
         _refused[key] = time.monotonic()
         log.error("Student %s is refused, %s reads all: %s", settings.DEDUP_CASCADE, release, error)
         return scorer
+    _student.cross.tokens_per_batch = scorer.cross.tokens_per_batch
     return Cascade(scorer, _student, found.floor)
 
 

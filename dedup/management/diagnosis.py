@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from dedup import cascade, releases
+from dedup import cascade, releases, tuning
 from dedup.ml.artifact import ArtifactRefused, verify
 from dedup.models import Release
 from support import notifications, outbox
@@ -173,6 +173,7 @@ def _release() -> Iterator[Finding]:
     )
     yield _golden(release, back)
     yield from _cascade(release)
+    yield from _tuned(release)
 
 
 def _golden(release: Release, repair: str) -> Finding:
@@ -249,6 +250,16 @@ def _processor() -> Iterator[Finding]:
         yield Finding("processor", GOOD, f"bf16 by {how}")
     else:
         yield Finding("processor", NOTE, "fp32: neither AMX nor AVX-512 bf16; checks take longer")
+
+
+def _tuned(release: Release) -> Iterator[Finding]:
+    found = tuning.known(release.fingerprint)
+    if found:
+        detail = f"{found.tokens} tokens a batch, {found.threads} threads"
+        compared = f"{found.ratio:.2f} of the usual time" if found.ratio < 1 else "as usual"
+        yield Finding("feeding", GOOD, f"{detail}: {compared}, measured {found.measured_at[:10]}")
+    else:
+        yield Finding("feeding", NOTE, "as usual: no worker on this machine has measured it yet")
 
 
 ROWS: dict[str, Callable[[], Iterator[Finding]]] = {

@@ -64,6 +64,11 @@ class ReleaseScorer:
             )
         ]
 
+    def feed(self, *, tokens: int, threads: int) -> None:
+        """Give the cross-encoder batches of so many tokens, on so many threads."""
+        self.cross.tokens_per_batch = tokens
+        torch.set_num_threads(threads)
+
     def align(self, pairs: Sequence[Pair]) -> list[list[AlignedWords]]:
         """Words that mean each other, for each pair; every distinct text is read once."""
         texts = list(dict.fromkeys(text for pair in pairs for text in (pair.newer, pair.older)))

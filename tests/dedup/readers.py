@@ -9,6 +9,8 @@ from tests.fakes import FakeScorer
 class Said:
     """A cross-encoder that says of each pair what its newer text has as its last word."""
 
+    tokens_per_batch = 2_000
+
     def __init__(self, by=1.0):
         self.by, self.read = by, []
 
