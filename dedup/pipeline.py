@@ -46,7 +46,7 @@ def check_waiting(*, limit: int) -> int:
         for claim, findings in check(claims, release=release, scorer=scorer):
             _settle(claim, findings)
             left.remove(claim)
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _gives_way(claim):
                 break
     except Exception as error:
         if _is_outage(error):
@@ -60,6 +60,11 @@ def check_waiting(*, limit: int) -> int:
         raise
     outbox.release(left)
     return len(claims) - len(left)
+
+
+def _gives_way(claim: Claim) -> bool:
+    """Whether somebody waits while this batch is of what nobody waits for."""
+    return claim.is_background and outbox.has_live_waiting(timezone.now())
 
 
 def _is_outage(error: Exception) -> bool:
@@ -155,7 +160,7 @@ def _settle(claim: Claim, findings: Findings, now: datetime | None = None) -> No
     @merging.retried
     def settle() -> None:
         moment = now or timezone.now()
-        with outbox.settling(claim, now=moment):
+        with outbox.settling(claim, checked_by=findings.release.fingerprint, now=moment):
             flagging.write(findings, now=moment)
 
     try:

@@ -68,6 +68,14 @@ DEDUP_CASCADE = _text("DEDUP_CASCADE")  # a student of the release that reads fi
 DEDUP_CASCADE_FLOOR = _number("DEDUP_CASCADE_FLOOR", 0) if _text("DEDUP_CASCADE_FLOOR") else None
 DEDUP_RELEASE = _text("DEDUP_RELEASE", "minilm-l6-2")  # put into service where none is active
 DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / "artifacts")))
+# Where releases go that this portal makes; among the artifacts where none is named.
+DEDUP_RELEASES_FOLDER = _text("DEDUP_RELEASES_FOLDER")
+# Checkpoints that a page or a program may take as a release; empty: only names on the hub.
+DEDUP_CHECKPOINTS = _text("DEDUP_CHECKPOINTS")
+# What a training keeps until it is done: its checkpoints.
+DEDUP_TRAINING_FOLDER = Path(_text("DEDUP_TRAINING_FOLDER", str(LOCAL_FOLDER / "training")))
+DEDUP_TRAINING_MINUTES = _number("DEDUP_TRAINING_MINUTES", 60)  # that a training may take
+DEDUP_TRAINING_MEMORY_MB = int(_number("DEDUP_TRAINING_MEMORY_MB", 4096))  # of a job; 0: any
 
 # --- Django -----------------------------------------------------------------------------------
 

@@ -1,30 +1,29 @@
 """A cross-encoder that others trained -> a release: calibrated, measured, written down."""
 
-import json
 import logging
 import random
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dedup.ml.artifact import MANIFEST, hash_files, read_manifest
+from dedup.ml.artifact import read_manifest
 from dedup.ml.biencoder import BiEncoder
-from dedup.ml.building import golden_pairs, thresholds
+from dedup.ml.building import golden_pairs, making, thresholds, write_down
 from dedup.ml.calibration import fit_calibration
 from dedup.ml.card import adopted_card
 from dedup.ml.clusters import CHOOSING, portal_shortlisted, shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
-from dedup.ml.measuring import Measured, Measuring, Reported
+from dedup.ml.measuring import Measured, Reported
+from dedup.ml.refitting import Asked, Tell, refit
 
 log = logging.getLogger(__name__)
 
@@ -47,34 +46,38 @@ def adopt(
     where they are enough, else from shortlists of our own writing. Raises CheckpointRefused; then
     nothing is written.
     """
-    with new_release(out) as folder:
+    if out.exists():
+        raise CheckpointRefused(f"there is a release {out.name} already")
+    with making(out) as folder:
         shutil.copytree(release / "bi-encoder", folder / "bi-encoder")
         cross = _write_cross_encoder(checkpoint, folder / "cross-encoder")
         raw = _described(checkpoint, release, labels, folder, cross)
         raw["languages"] = languages
-        sign(folder, raw, adopted_card(raw))
+        write_down(folder, raw, adopted_card(raw))
     return raw
 
 
-@contextmanager
-def new_release(out: Path) -> Iterator[Path]:
-    """A folder named as `out` to write a release into; it is put in place where nothing fails.
+def adopt_here(
+    checkpoint: str, release: Path, judged: Sequence[Asked], hold: Sequence[Asked], out: Path,
+    languages: list[str], *, wanted: Mapping[str, float], before_at: Mapping[str, float],
+    progress: Tell = lambda done, total, step, left: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The same, calibrated on what people decided on a portal's own pairs; see `refit`.
 
-    Raises CheckpointRefused where there is one of this name already.
+    Raises CheckpointRefused, and RefitRefused; then nothing is written.
     """
-    if out.exists():
-        raise CheckpointRefused(f"there is a release {out.name} already")
-    with TemporaryDirectory(dir=out.parent, prefix=".adding-") as made:
-        folder = Path(made) / out.name
-        yield folder
-        folder.rename(out)
-
-
-def sign(folder: Path, raw: dict[str, Any], card: str) -> None:
-    """Write the card and, last, the manifest with the hash of every file."""
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    raw["files"] = hash_files(folder)
-    (folder / MANIFEST).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    before = read_manifest(release).raw
+    about = {
+        "base": checkpoint,
+        "languages": languages,
+        "licences": {"cross-encoder": f"as {checkpoint} says", "bi-encoder": before["base"]},
+        "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
+    }
+    return refit(
+        write=partial(_write_cross_encoder, checkpoint), parent=release, tune=judged, hold=hold,
+        wanted=wanted, before_at=before_at, about=about, out=out, card=adopted_card,
+        is_correction=False, progress=progress,
+    )  # fmt: skip
 
 
 def _write_cross_encoder(checkpoint: str, out: Path) -> CrossEncoder:
@@ -93,12 +96,16 @@ def _described(
     checkpoint: str, release: Path, labels: Sequence[Labelled], folder: Path, cross: CrossEncoder
 ) -> dict[str, Any]:
     bi = BiEncoder(folder / "bi-encoder")
-    ground = Ground.of(labels, bi, cross)
-    fitted = ground.fitted
+    is_enough = enough(labels)
+    if is_enough:
+        mixed = random.Random(1).sample(list(labels), len(labels))  # noqa: S311 - no secret
+        fitted = Measured.of(mixed[::2], bi, cross)
+        chosen_on = Measured.of(mixed[1::2], bi, cross)
+    else:
+        fitted, chosen_on = written(bi, cross)
     calibration = fit_calibration(fitted.logits, fitted.cosines, fitted.labels)
     reported = Reported.of(bi, cross)
-    chosen = thresholds(calibration, ground.chosen_on, reported.measured)
-    flag = chosen["flag"]["probability"]
+    chosen = thresholds(calibration, chosen_on, reported.measured)
     before = read_manifest(release).raw
     return {
         "name": folder.name,
@@ -107,46 +114,22 @@ def _described(
         "licences": {"cross-encoder": f"as {checkpoint} says", "bi-encoder": before["base"]},
         "data": {},
         "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
-        "metrics": {
-            "shortlists": Measuring(
-                Path(), bi, cross, calibration, calibration.at_prior(0.5), flag
-            ).shortlists(reported)
-        },
+        "metrics": {"shortlists": reported.told_apart(calibration)},
         "calibration": {
             "coefficients": asdict(calibration),
-            **ground.described(),
+            "rows": len(fitted.labels),
+            "on": OWN if is_enough else WRITTEN,
+            "thresholds_on": "the other half of them" if is_enough else "the demo's portal",
         },
         "thresholds": chosen,
         "golden": golden_pairs(bi, cross, calibration),
     }
 
 
-@dataclass(frozen=True)
-class Ground:
-    """Pairs that a calibration is fitted on, and those that thresholds are chosen on."""
-
-    fitted: Measured
-    chosen_on: Measured
-    is_own: bool  # labels of this portal
-
-    @classmethod
-    def of(cls, labels: Sequence[Labelled], bi: BiEncoder, cross: CrossEncoder) -> "Ground":
-        """Half of the labels each where they are enough, else shortlists of our own writing."""
-        if enough(labels):
-            mixed = random.Random(1).sample(list(labels), len(labels))  # noqa: S311 - no secret
-            halves = [Measured.of(half, bi, cross) for half in (mixed[::2], mixed[1::2])]
-            return cls(*halves, is_own=True)
-        portal = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
-        choosing = Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross)
-        return cls(portal.beside(choosing), portal, is_own=False)
-
-    def described(self) -> dict[str, Any]:
-        """As a manifest says it."""
-        return {
-            "rows": len(self.fitted.labels),
-            "on": OWN if self.is_own else WRITTEN,
-            "thresholds_on": "the other half of them" if self.is_own else "the demo's portal",
-        }
+def written(bi: BiEncoder, cross: CrossEncoder) -> tuple[Measured, Measured]:
+    """Shortlists of our own writing: what is calibrated on, and what thresholds are chosen on."""
+    portal = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
+    return portal.beside(Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross)), portal
 
 
 def enough(labels: Sequence[Labelled]) -> bool:

@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,19 +22,20 @@ import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from dedup.ml import fitting
-from dedup.ml.adopting import Ground, new_release, sign
-from dedup.ml.biencoder import BiEncoder, pair_cosines
-from dedup.ml.building import golden_pairs, save_tokenizer, thresholds
+from dedup.ml.adopting import written
+from dedup.ml.biencoder import pair_cosines
+from dedup.ml.building import golden_pairs, making, thresholds, write_down
 from dedup.ml.calibration import Calibration, fit_calibration, trust
 from dedup.ml.card import student_card
 from dedup.ml.clusters import Embed, read_clusters, training_names
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
-from dedup.ml.data import Labelled, file_hash, forum_rows, labelled
+from dedup.ml.data import file_hash, forum_rows, labelled
 from dedup.ml.fitting import UNKNOWN, Course, Example
-from dedup.ml.measuring import Measured, Measuring, Reported
+from dedup.ml.measuring import Measured, Reported
 from dedup.ml.mixture import TRAINING_FILES, neighbours, strange_texts
 from dedup.ml.packing import cut
 from dedup.ml.pairs import Pair
+from dedup.ml.refitting import Asked, Tell, enough, refit, write_trained
 from dedup.ml.release import ReleaseScorer
 from dedup.ml.score import Remembered
 
@@ -51,7 +52,6 @@ NEAR = 20  # neighbours of a text that it is paired with some of
 FEWEST = 1_000  # pairs; fewer teach a network next to nothing
 
 T = TypeVar("T")
-Tell = Callable[[int, int, str, float | None], None]  # done, total, step in words, seconds left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,58 +223,70 @@ def release_of(
     folder: Path,
     out: Path,
     *,
-    labels: Sequence[Labelled] = (),
-    data: dict[str, str] | None = None,
+    at: Mapping[str, float],
+    wanted: Mapping[str, float],
+    tune: Sequence[Asked] = (),
+    hold: Sequence[Asked] = (),
+    data: Mapping[str, str] | None = None,
+    progress: Tell = lambda done, total, step, left: None,
 ) -> dict[str, Any]:
     """Write the student as the release folder `out`; its manifest.
 
-    `folder` is the teacher's. Calibration and thresholds come from `labels` where they are enough,
-    else from shortlists of our own writing. Raises CheckpointRefused where there is a release of
-    this name.
+    `folder` is the teacher's, `at` its thresholds in service. Calibration and thresholds come from
+    the labels `tune` where they are enough (see `refit`), else from shortlists of our own writing.
+    Raises RefitRefused where nothing can be made of the labels.
     """
-    with new_release(out) as beside:
+    cross = CrossEncoder(made.folder)
+    about = {
+        "teacher": {"name": teacher.name, "fingerprint": teacher.fingerprint},
+        "recipe": {"distilled": {**asdict(made), "folder": made.folder.name}},
+        "data": dict(data or {}),
+    }
+
+    def card(raw: dict[str, Any]) -> str:
+        # Only now is it known what its probabilities are.
+        raw["cascade"] = _cascade(made, pairs, teacher, _calibration_of(raw), cross, at["flag"])
+        return student_card(raw)
+
+    if enough(tune):
+        return refit(
+            write=lambda place: write_trained(made.folder, place), parent=folder, tune=tune,
+            hold=hold, wanted=wanted, before_at=at, about=about, out=out, card=card,
+            progress=progress,
+        )  # fmt: skip
+    with making(out) as beside:
+        progress(0, 0, "calibrating", None)
         shutil.copytree(folder / "bi-encoder", beside / "bi-encoder")
-        BertForSequenceClassification.from_pretrained(made.folder).half().save_pretrained(
-            beside / "cross-encoder"
-        )
-        save_tokenizer(made.folder, beside / "cross-encoder")
-        raw = _described(made, pairs, teacher, beside, labels)
-        raw["data"] = data or {}
-        sign(beside, raw, student_card(raw))
+        cross = write_trained(made.folder, beside / "cross-encoder")
+        raw = {"name": out.name, **_described(teacher, cross), **about}
+        write_down(beside, raw, card(raw))
     return raw
 
 
-def _described(
-    made: Distilled,
-    pairs: Sequence[Pair],
-    teacher: ReleaseScorer,
-    folder: Path,
-    labels: Sequence[Labelled],
-) -> dict[str, Any]:
-    bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
-    ground = Ground.of(labels, bi, cross)
-    calibration = calibrated_like(teacher.calibration, ground.fitted)
-    reported = Reported.of(bi, cross)
-    chosen = thresholds(calibration, ground.chosen_on, reported.measured)
-    flag = chosen["flag"]["probability"]
+def _calibration_of(raw: dict[str, Any]) -> Calibration:
+    return Calibration(**raw["calibration"]["coefficients"])
+
+
+def _described(teacher: ReleaseScorer, cross: CrossEncoder) -> dict[str, Any]:
+    """A manifest's part that is measured on texts of our own writing."""
+    fitted, chosen_on = written(teacher.bi, cross)
+    calibration = calibrated_like(teacher.calibration, fitted)
+    reported = Reported.of(teacher.bi, cross)
     given = teacher.manifest.raw
     return {
-        "name": folder.name,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "base": given["base"],
         "languages": given["languages"],
         "licences": given["licences"],
-        "teacher": {"name": teacher.name, "fingerprint": teacher.fingerprint},
-        "recipe": {"distilled": {**asdict(made), "folder": made.folder.name}},
-        "metrics": {
-            "shortlists": Measuring(
-                Path(), bi, cross, calibration, calibration.at_prior(0.5), flag
-            ).shortlists(reported)
+        "metrics": {"shortlists": reported.told_apart(calibration)},
+        "calibration": {
+            "coefficients": asdict(calibration),
+            "rows": len(fitted.labels),
+            "on": "shortlists of the demo's questions and of two trades",
+            "thresholds_on": "shortlists of the demo's portal",
         },
-        "calibration": {"coefficients": asdict(calibration), **ground.described()},
-        "thresholds": chosen,
-        "cascade": _cascade(made, pairs, teacher, calibration, cross),
-        "golden": golden_pairs(bi, cross, calibration),
+        "thresholds": thresholds(calibration, chosen_on, reported.measured),
+        "golden": golden_pairs(teacher.bi, cross, calibration),
     }
 
 
@@ -284,6 +296,7 @@ def _cascade(
     teacher: ReleaseScorer,
     calibration: Calibration,
     cross: CrossEncoder,
+    threshold: float,
 ) -> dict[str, Any]:
     """The floor of a cascade, chosen on the pairs that nothing was learned from."""
     logits, cosines = read_by(teacher, pairs, made.folder / READ, lambda *told: None)
@@ -291,7 +304,7 @@ def _cascade(
     held = [pair for pair, kept in zip(pairs, is_held, strict=True) if kept]
     by_student = calibration.probabilities(cross.scores(held), cosines[is_held])
     by_teacher = teacher.calibration.probabilities(logits[is_held], cosines[is_held])
-    return choose_floor(by_student, by_teacher, teacher.manifest.thresholds["flag"])
+    return choose_floor(by_student, by_teacher, threshold)
 
 
 def calibrated_like(teacher: Calibration, fitted: Measured) -> Calibration:

@@ -5,6 +5,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,7 +16,10 @@ class JobQuerySet(models.QuerySet["Job"]):
 
 
 class Job(models.Model):
-    """Long work that a worker of the training queue does; its row says how far it is.
+    """Long work in the background; its row says how far it is.
+
+    Most is done by a worker of the training queue. What is `BY_CHECKS` lies in the outbox, and is
+    done by all that check questions (see dedup.backfilling): no run holds it.
 
     `token` names the run that may write to it, so that a worker which was believed dead and comes
     back changes nothing. A job is taken up again, from its last checkpoint, where no sign of life
@@ -36,6 +40,8 @@ class Job(models.Model):
         DONE = "done", _("Done")
         FAILED = "failed", _("Failed")
         STOPPED = "stopped", _("Stopped")
+
+    BY_CHECKS = (Kind.RECHECK, Kind.BACKFILL)
 
     kind = models.CharField(max_length=8, choices=Kind.choices)
     state = models.CharField(max_length=7, choices=State.choices, default=State.WAITING)
@@ -85,3 +91,9 @@ class Job(models.Model):
     def percent(self) -> int | None:
         """How much of it is done; None where nobody knows yet."""
         return min(100, round(100 * self.done / self.total)) if self.total else None
+
+    @property
+    def told_failure(self) -> str:
+        """Why it failed, in the reader's language as far as we have words for it."""
+        said = self.result.get("said")
+        return gettext(said) % self.result.get("details", {}) if said else self.failure
