@@ -5,6 +5,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from dedup import releases
 from dedup.ml.artifact import ArtifactRefused, Manifest, read_manifest
 from dedup.models import Release
 
@@ -66,4 +67,4 @@ def _chosen_floor(manifest: Manifest, release: Release) -> float:
 
 
 def _folder() -> Path:
-    return Path(settings.DEDUP_ARTIFACTS) / settings.DEDUP_CASCADE
+    return releases.folder_named(settings.DEDUP_CASCADE)

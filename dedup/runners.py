@@ -1,9 +1,10 @@
 """Who does which kind of long work."""
 
-from dedup import adopting, jobs, learning
+from dedup import adopting, distilling, jobs, learning
 from dedup.models import Job
 
 RUNNERS: dict[str, jobs.Runner] = {
     Job.Kind.ADOPT: adopting.adopt,
+    Job.Kind.DISTIL: distilling.distil,
     Job.Kind.TRAIN: learning.train,
 }

@@ -21,7 +21,9 @@ def adopted_card(raw: dict[str, Any]) -> str:
 
 def student_card(raw: dict[str, Any]) -> str:
     """Markdown for a release whose cross-encoder learned from another release's."""
-    return "\n".join([*_student(raw), *_thresholds(raw)]) + "\n"
+    of_portal = (_student, _fitted, _on_held_labels, _promises)
+    parts = of_portal if "portal" in raw["metrics"] else (_student, _thresholds)
+    return "\n".join(line for part in parts for line in part(raw)) + "\n"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -165,8 +167,7 @@ def _student(raw: dict[str, Any]) -> Iterator[str]:
         "",
         f"Calibrated on {calibration['on']} ({calibration['rows']} pairs). On shortlists of held",
         f"trades, written for this project: average precision {found['release']:.4f}, cosine alone",
-        f"{found['cosine']:.4f}, words alone {found['tfidf']:.4f}; expected calibration error",
-        f"{found['calibration_error']:.4f}.",
+        f"{found['cosine']:.4f}; expected calibration error {found['calibration_error']:.4f}.",
         "",
         "## As the first of two readers",
         "",
