@@ -39,7 +39,7 @@ def distil(run: jobs.Run, *, data: Path | None = None, say: Say | None = None) -
     It learns from pairs that this portal's release was asked about, or from those in the folder
     `data`. Checkpoints lie in the job's folder. Raises jobs.JobFailed, jobs.JobStopped.
     """
-    work = settings.LOCAL_FOLDER / "training" / f"job-{run.job.pk}"
+    work = settings.DEDUP_TRAINING_FOLDER / f"job-{run.job.pk}"
     try:
         release = _make(run, work, data, say)
     except jobs.JobLost:
