@@ -183,9 +183,7 @@ def test_a_student_hears_its_logit_where_and_as_much_as_its_teacher():
     assert (found.bias, found.by_cosine) == pytest.approx((-1.0, 2.0), abs=0.3)
 
 
-def test_gathered_pairs_are_heard_each_once_and_the_same_for_a_seed(
-    teacher, tmp_path, monkeypatch
-):
+def test_gathered_pairs_are_heard_each_once_and_the_same_for_a_seed(teacher, tmp_path, monkeypatch):
     short = [Written(f"pay my {thing}", "", n) for n, thing in enumerate(WORDS[10:25])]
     monkeypatch.setattr(distilling, "read_clusters", lambda names: short)
     data = write_data(tmp_path / "data")
