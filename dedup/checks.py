@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's word
 
-from dedup import releases
+from dedup import cascade, releases
 from dedup.ml.artifact import MANIFEST, ArtifactRefused, read_manifest
 
 HARD_LIMIT_SECONDS = 45  # a check that takes longer is killed
@@ -36,7 +36,22 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         found.append(Error(said, id="dedup.E005"))
     if not settings.DEDUP_SAMPLED_PER_QUESTION >= 0:
         found.append(Error("DEDUP_SAMPLED_PER_QUESTION must be at least 0.", id="dedup.E004"))
+    floor = settings.DEDUP_CASCADE_FLOOR
+    if floor is not None and not 0 < floor < 1:
+        found.append(Error("DEDUP_CASCADE_FLOOR must be over 0 and below 1.", id="dedup.E011"))
     return found
+
+
+@register()
+def check_cascade(**_: Any) -> list[CheckMessage]:
+    """The student that is set is one. A warning: without it the release reads all."""
+    if not cascade.is_on():
+        return []
+    try:
+        cascade.named()
+    except ArtifactRefused as error:
+        return [Warning(f"DEDUP_CASCADE {settings.DEDUP_CASCADE}: {error}", id="dedup.W012")]
+    return []
 
 
 @register()

@@ -38,6 +38,7 @@ def check_waiting(*, limit: int) -> int:
     Raises releases.NoRelease, and DatabaseError while the database is out.
     """
     release, scorer = scoring.active_scorer()
+    scorer = scoring.with_student(release, scorer)
     claims = outbox.claim(limit=limit, now=timezone.now())
     left = list(claims)
     deadline = time.monotonic() + BATCH_SECONDS

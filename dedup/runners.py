@@ -1,10 +1,11 @@
 """Who does which kind of long work."""
 
-from dedup import adopting, evaluating, jobs, learning
+from dedup import adopting, distilling, evaluating, jobs, learning
 from dedup.models import Job
 
 RUNNERS: dict[str, jobs.Runner] = {
     Job.Kind.ADOPT: adopting.adopt,
+    Job.Kind.DISTIL: distilling.distil,
     Job.Kind.TRAIN: learning.train,
     Job.Kind.EVALUATE: evaluating.evaluate,
 }

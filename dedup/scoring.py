@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
-from dedup import releases
+from dedup import cascade, releases, tuning
 from dedup.ml.artifact import ArtifactRefused
+from dedup.ml.cascade import Cascade
 from dedup.ml.pairs import Judged, Pair, Scorer, SettledBy
-from dedup.ml.release import open_release
+from dedup.ml.release import ReleaseScorer, open_release
 from dedup.models import Release, Score
 from dedup.texts import Text
 
@@ -20,6 +21,7 @@ REFUSED_SECONDS = 60.0  # a refused release is not opened again for so long, whi
 
 _loaded: tuple[Release, Scorer] | None = None
 _refused: dict[str, float] = {}  # fingerprint -> when
+_student: ReleaseScorer | None = None  # that reads first
 
 
 def active_scorer() -> tuple[Release, Scorer]:
@@ -50,7 +52,33 @@ def _open(release: Release) -> Scorer:
     scorer = open_release(releases.folder_of(release), threads=settings.DEDUP_THREADS)
     if scorer.fingerprint != release.fingerprint:
         raise ArtifactRefused(releases.OTHER_FILES)
+    if found := tuning.known(scorer.fingerprint):
+        scorer.feed(tokens=found.tokens, threads=found.threads)
     return scorer
+
+
+def with_student(release: Release, scorer: Scorer) -> Scorer:
+    """The scorer, with the student before it that the settings name, where it fits.
+
+    One that is missing or refused is none: the release reads all, and the log says why.
+    """
+    global _student  # noqa: PLW0603 - one copy of the networks for each process
+    key = f"{settings.DEDUP_CASCADE} before {scorer.fingerprint}"
+    refused_at = _refused.get(key, -math.inf)
+    if not (cascade.is_on() and isinstance(scorer, ReleaseScorer)):
+        return scorer
+    if time.monotonic() < refused_at + REFUSED_SECONDS or scorer.fingerprint != release.fingerprint:
+        return scorer
+    try:
+        found = cascade.student_of(release)
+        if _student is None or _student.fingerprint != found.manifest.fingerprint:
+            _student = open_release(found.folder, threads=settings.DEDUP_THREADS, beside=scorer)
+    except ArtifactRefused as error:
+        _refused[key] = time.monotonic()
+        log.error("Student %s is refused, %s reads all: %s", settings.DEDUP_CASCADE, release, error)
+        return scorer
+    _student.cross.tokens_per_batch = scorer.cross.tokens_per_batch
+    return Cascade(scorer, _student, found.floor)
 
 
 def score(
@@ -81,7 +109,8 @@ def pair_of(one: Text, other: Text) -> Pair:
 
 def _kept(text: Text, others: Sequence[Text], release: Release) -> dict[int, Judged]:
     hashes = {other.question_id: other.hash for other in others}
-    rows = Score.objects.filter(release=release)
+    # A student is asked again: it may be another one by now, or none.
+    rows = Score.objects.filter(release=release).exclude(settled_by=SettledBy.STUDENT)
     as_older = rows.filter(older=text.question_id, older_hash=text.hash, newer__in=hashes)
     as_newer = rows.filter(newer=text.question_id, newer_hash=text.hash, older__in=hashes)
     found = {row.newer_id: (row.newer_hash, row) for row in as_older}

@@ -17,6 +17,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 HUB_NAME = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 
 NO_BASE = gettext_noop("A training begins from “current” or from “base”.")
+NO_LAYER = gettext_noop("A student has at least one layer.")
 NO_EPOCHS = gettext_noop("It may go over the verdicts once to %(most)d times.")
 NO_MINUTES = gettext_noop("It may take one minute to %(most)d (DEDUP_TRAINING_MINUTES).")
 NO_SEED = gettext_noop("A seed is a whole number from 0 on.")
@@ -68,6 +69,44 @@ def training(
         "name": name,
     }  # fmt: skip
     return jobs.start(kind=Job.Kind.TRAIN, params=params, by=by)
+
+
+def distilling(
+    *,
+    by: User | None,
+    name: str = "",
+    layers: int = 3,
+    minutes: float | None = None,
+    seed: int = 1,
+    has_data: bool = False,
+) -> Job:
+    """Put the making of a student of the release in service in line.
+
+    `has_data` says that who runs it has a folder to learn from. Raises StartRefused, and
+    jobs.JobRuns where one waits or runs.
+    """
+    most = settings.DEDUP_TRAINING_MINUTES
+    minutes = most if minutes is None else minutes
+    _require(layers >= 1, "layers", NO_LAYER)
+    _require(0 < minutes <= most, "minutes", NO_MINUTES, most=int(most))
+    _require(0 <= seed < 2**31, "seed", NO_SEED)
+    _require_free(name)
+    params = {
+        "name": name or _student_name(), "layers": layers, "minutes": minutes, "seed": seed,
+        "has_data": has_data,
+    }  # fmt: skip
+    return jobs.start(kind=Job.Kind.DISTIL, params=params, by=by)
+
+
+def _student_name() -> str:
+    """What a student is called: after its teacher, with a number where that is taken."""
+    teacher = Release.objects.filter(is_active=True).values_list("name", flat=True).first()
+    wanted, number = f"{(teacher or 'release')[:60]}-student", 1
+    name = wanted
+    while is_taken(name):
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
 
 
 def adopting(

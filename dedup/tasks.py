@@ -8,7 +8,7 @@ from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import backfilling, deflection, pipeline, releases, reranking, scoring
+from dedup import backfilling, deflection, idle, pipeline, releases, reranking, scoring
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.job_tasks import follow_in_shadow, run_jobs  # noqa: F401 - for a worker of all queues
 from dedup.ml.artifact import ArtifactRefused
@@ -28,8 +28,11 @@ def check_waiting(**_: object) -> None:
     except (releases.NoRelease, ArtifactRefused) as error:
         log.warning("Questions wait: %s", error)
         return
-    if settled and outbox.has_waiting(timezone.now()):
-        outbox.ring()
+    if outbox.has_waiting(timezone.now()):
+        if settled:
+            outbox.ring()
+    elif not settled:
+        idle.tune()
 
 
 @shared_task(ignore_result=True, soft_time_limit=20, time_limit=30, expires=5)

@@ -15,8 +15,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from dedup import releases
-from dedup.ml.artifact import ArtifactRefused
+from dedup import cascade, releases, tuning
+from dedup.ml.artifact import ArtifactRefused, verify
 from dedup.models import Release
 from support import notifications, outbox
 from support.models import Notification, OutboxEntry
@@ -187,6 +187,8 @@ def _release() -> Iterator[Finding]:
         "release", GOOD, f"{release}, files as they were, threshold {release.threshold:.3f}"
     )
     yield _golden(release, back)
+    yield from _cascade(release)
+    yield from _tuned(release)
 
 
 def _golden(release: Release, repair: str) -> Finding:
@@ -200,6 +202,21 @@ def _golden(release: Release, repair: str) -> Finding:
         return Finding("golden pairs", BROKEN, f"{release}: {error}", repair)
     number = len(scorer.manifest.raw["golden"])
     return Finding("golden pairs", GOOD, f"{number} come out as written")
+
+
+def _cascade(release: Release) -> Iterator[Finding]:
+    if not cascade.is_on():
+        return
+    name = settings.DEDUP_CASCADE
+    try:
+        found = cascade.student_of(release)
+        verify(found.folder)
+    except ArtifactRefused as error:
+        detail = f"{name} is refused, the release reads all: {error}"
+        yield Finding("cascade", NOTE, detail, "python manage.py distil, or unset DEDUP_CASCADE")
+    else:
+        detail = f"{name} reads first, and is believed below {found.floor:.4f}"
+        yield Finding("cascade", GOOD, detail)
 
 
 def _waiting() -> Iterator[Finding]:
@@ -251,6 +268,16 @@ def _processor() -> Iterator[Finding]:
         yield Finding("processor", GOOD, f"bf16 by {how}")
     else:
         yield Finding("processor", NOTE, "fp32: neither AMX nor AVX-512 bf16; checks take longer")
+
+
+def _tuned(release: Release) -> Iterator[Finding]:
+    found = tuning.known(release.fingerprint)
+    if found:
+        detail = f"{found.tokens} tokens a batch, {found.threads} threads"
+        compared = f"{found.ratio:.2f} of the usual time" if found.ratio < 1 else "as usual"
+        yield Finding("feeding", GOOD, f"{detail}: {compared}, measured {found.measured_at[:10]}")
+    else:
+        yield Finding("feeding", NOTE, "as usual: no worker on this machine has measured it yet")
 
 
 ROWS: dict[str, Callable[[], Iterator[Finding]]] = {

@@ -102,8 +102,7 @@ def _described(
         fitted = Measured.of(mixed[::2], bi, cross)
         chosen_on = Measured.of(mixed[1::2], bi, cross)
     else:
-        chosen_on = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
-        fitted = chosen_on.beside(Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross))
+        fitted, chosen_on = written(bi, cross)
     calibration = fit_calibration(fitted.logits, fitted.cosines, fitted.labels)
     reported = Reported.of(bi, cross)
     chosen = thresholds(calibration, chosen_on, reported.measured)
@@ -125,6 +124,12 @@ def _described(
         "thresholds": chosen,
         "golden": golden_pairs(bi, cross, calibration),
     }
+
+
+def written(bi: BiEncoder, cross: CrossEncoder) -> tuple[Measured, Measured]:
+    """Shortlists of our own writing: what is calibrated on, and what thresholds are chosen on."""
+    portal = Measured.of(portal_shortlisted(bi.embed).pairs, bi, cross)
+    return portal.beside(Measured.of(shortlisted(CHOOSING, bi.embed).pairs, bi, cross)), portal
 
 
 def enough(labels: Sequence[Labelled]) -> bool:

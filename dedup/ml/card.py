@@ -19,6 +19,13 @@ def adopted_card(raw: dict[str, Any]) -> str:
     return "\n".join(line for part in parts for line in part(raw)) + "\n"
 
 
+def student_card(raw: dict[str, Any]) -> str:
+    """Markdown for a release whose cross-encoder learned from another release's."""
+    of_portal = (_student, _fitted, _on_held_labels, _promises)
+    parts = of_portal if "portal" in raw["metrics"] else (_student, _thresholds)
+    return "\n".join(line for part in parts for line in part(raw)) + "\n"
+
+
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
     """Lines of a Markdown table."""
     columns = list(columns)
@@ -145,6 +152,29 @@ def _adopted(raw: dict[str, Any]) -> Iterator[str]:
         f"{calibration['coefficients']['prior']:.1%} of them duplicates). On shortlists of held",
         f"trades, written for this project: average precision {found['release']:.4f}, cosine alone",
         f"{found['cosine']:.4f}; expected calibration error {found['calibration_error']:.4f}.",
+    )
+
+
+def _student(raw: dict[str, Any]) -> Iterator[str]:
+    made, cascade = raw["recipe"]["distilled"], raw["cascade"]
+    calibration, found = raw["calibration"], raw["metrics"]["shortlists"]
+    yield from (
+        f"# {raw['name']}",
+        "",
+        f"A student of {raw['teacher']['name']}: a cross-encoder that began as its layers",
+        f"{', '.join(str(layer + 1) for layer in made['layers'])} and learned what it says of",
+        f"{made['pairs']} pairs that nobody need have judged. The bi-encoder is the same.",
+        "",
+        f"Calibrated on {calibration['on']} ({calibration['rows']} pairs). On shortlists of held",
+        f"trades, written for this project: average precision {found['release']:.4f}, cosine alone",
+        f"{found['cosine']:.4f}; expected calibration error {found['calibration_error']:.4f}.",
+        "",
+        "## As the first of two readers",
+        "",
+        f"A pair below a probability of {cascade['floor']:.4f} need not be read by the teacher: of",
+        f"{cascade['flagged']} held pairs that it flags {cascade['lost']:.2%} lie there, with 95 %",
+        f"confidence at most {cascade['most_lost']:.0%}; of all {cascade['rows']} held pairs",
+        f"{cascade['settled']:.0%}.",
     )
 
 

@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from dedup.ml.packing import PackedBert, cut, fastest_device, fastest_dtype
+from dedup.ml.packing import TOKENS_PER_BATCH, PackedBert, cut, fastest_device, fastest_dtype
 from dedup.ml.pairs import Pair
 
 MAX_TOKENS = 256
@@ -37,6 +37,7 @@ class CrossEncoder:
             raise ValueError(f"it gives {self.network.config.num_labels} logits, not one")
         if any(not torch.isfinite(w).all() for w in self.network.parameters()):
             raise FloatingPointError("the cross-encoder has a weight that is not finite")
+        self.tokens_per_batch = TOKENS_PER_BATCH
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.packed: PackedBert | None = None
         if is_packable(self.network):
@@ -53,7 +54,7 @@ class CrossEncoder:
     def _packed(self, packed: PackedBert, pairs: Sequence[Pair]) -> np.ndarray:
         logits = np.zeros(len(pairs))
         ids, types = self.encode(pairs)
-        for chosen in cut([len(row) for row in ids]):
+        for chosen in cut([len(row) for row in ids], self.tokens_per_batch):
             states = packed.first_states([ids[i] for i in chosen], [types[i] for i in chosen])
             pooled = torch.tanh(self.network.bert.pooler.dense(states.float().cpu()))
             logits[chosen] = self.network.classifier(pooled)[:, 0].double().numpy()

@@ -12,6 +12,7 @@ from dedup.ml.composing import compose
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
 from dedup.ml.fitting import UNKNOWN
 from dedup.ml.nearmisses import make_near_miss, make_positive
+from dedup.ml.pairs import Embeds
 from dedup.ml.phrasing import phrase
 from dedup.ml.text import model_input
 
@@ -129,10 +130,10 @@ def mined(bi: BiEncoder, kept: list[Labelled], count: int, rng: random.Random) -
     return made
 
 
-def strangers(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> list[Labelled]:
+def strangers(data: Path, bi: Embeds, count: int, rng: random.Random) -> list[Labelled]:
     """Pairs of texts that no label speaks of: neighbours among them, and one in five at random."""
     made: list[Labelled] = []
-    kinds = _strange_texts(data) if count else []
+    kinds = strange_texts(data) if count else []
     for texts in kinds:
         near = neighbours(bi, texts, 12).tolist()
         for i in rng.choices(range(len(texts)), k=count // len(kinds)):
@@ -141,7 +142,7 @@ def strangers(data: Path, bi: BiEncoder, count: int, rng: random.Random) -> list
     return made
 
 
-def _strange_texts(data: Path) -> list[list[str]]:
+def strange_texts(data: Path) -> list[list[str]]:
     """Texts of several kinds whose labels mean something else, or that have none."""
     health = {text for p in labelled(data, "rqe_train") for text in (p.first, p.second)}
     forum = {t for p in forum_rows(data, "semeval_cqa_train_part1") for t in (p.first, p.second)}
@@ -166,7 +167,7 @@ def _titles(data: Path, rng: random.Random) -> list[Labelled]:
     return [Labelled(title, title, 1.0) for title in titles]
 
 
-def neighbours(bi: BiEncoder, texts: list[str], count: int) -> np.ndarray:
+def neighbours(bi: Embeds, texts: list[str], count: int) -> np.ndarray:
     """Row numbers of the nearest texts, nearest first: (n, count)."""
     vectors = bi.embed(texts)
     return neighbours_of(vectors, vectors, count)

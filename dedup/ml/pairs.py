@@ -55,17 +55,21 @@ class AlignedWords:
     cosine: float
 
 
-class Scorer(Protocol):
+class Embeds(Protocol):
+    """A bi-encoder, or what remembers one's vectors."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of model inputs: (n, dimensions) float32, unit length."""
+        ...
+
+
+class Scorer(Embeds, Protocol):
     """A release in service."""
 
     name: str
     fingerprint: str
     embedding_fingerprint: str
     dimensions: int
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of model inputs: (n, dimensions) float32, unit length."""
-        ...
 
     def judge(self, pairs: Sequence[Pair], cosines: Sequence[float]) -> list[Judged]:
         """One judgement for each pair, in order; the order inside a pair does not matter."""

@@ -64,6 +64,11 @@ class ReleaseScorer:
             )
         ]
 
+    def feed(self, *, tokens: int, threads: int) -> None:
+        """Give the cross-encoder batches of so many tokens, on so many threads."""
+        self.cross.tokens_per_batch = tokens
+        torch.set_num_threads(threads)
+
     def align(self, pairs: Sequence[Pair]) -> list[list[AlignedWords]]:
         """Words that mean each other, for each pair; every distinct text is read once."""
         texts = list(dict.fromkeys(text for pair in pairs for text in (pair.newer, pair.older)))
@@ -71,14 +76,21 @@ class ReleaseScorer:
         return [aligned(read[pair.newer], read[pair.older]) for pair in pairs]
 
 
-def open_release(folder: Path, *, threads: int | None = None) -> ReleaseScorer:
-    """Verifies, loads and proves a release. Raises ArtifactRefused."""
+def open_release(
+    folder: Path, *, threads: int | None = None, beside: ReleaseScorer | None = None
+) -> ReleaseScorer:
+    """Verifies, loads and proves a release. Raises ArtifactRefused.
+
+    Where it has the same bi-encoder as one that is open, both share it.
+    """
     folder = Path(folder)
     manifest = verify(folder)
     if threads:
         torch.set_num_threads(threads)
     try:
-        bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
+        is_shared = beside and beside.embedding_fingerprint == manifest.embedding_fingerprint
+        bi = beside.bi if beside and is_shared else BiEncoder(folder / "bi-encoder")
+        cross = CrossEncoder(folder / "cross-encoder")
     except Exception as error:  # whatever a loader raises, the release is not usable
         raise ArtifactRefused(f"the networks cannot be loaded: {error}") from error
     calibration = _calibration(manifest)

@@ -20,7 +20,7 @@ import numpy as np
 
 from dedup.ml.artifact import ArtifactRefused
 from dedup.ml.biencoder import pair_cosines
-from dedup.ml.pairs import Pair
+from dedup.ml.pairs import Embeds, Pair
 from dedup.ml.release import ReleaseScorer, open_release
 from dedup.ml.text import model_input
 
@@ -35,7 +35,7 @@ class BadLine(ValueError):
 class Remembered:
     """Embeds each text once, as long as it is remembered."""
 
-    def __init__(self, scorer: ReleaseScorer) -> None:
+    def __init__(self, scorer: Embeds) -> None:
         self.scorer = scorer
         self.known: dict[str, np.ndarray] = {}
 

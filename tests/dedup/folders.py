@@ -5,7 +5,7 @@ import json
 from dedup.ml.artifact import COEFFICIENTS, REQUIRED_FILES, REQUIRED_KEYS, hash_files
 
 
-def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8):
+def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8, **more):
     """A folder that `verify` accepts; another `note` makes other files of it."""
     folder = artifacts / name
     for path in REQUIRED_FILES | {"README.md"}:
@@ -21,6 +21,14 @@ def write_release(artifacts, name="lamps-1", *, note="", threshold=0.8):
             "suggest": {"probability": 0.2},
             "sure": {"probability": 0.95},
         },
+        **more,
     }
     (folder / "manifest.json").write_text(json.dumps(raw))
     return folder
+
+
+def write_student(artifacts, teacher, name="student", *, floor=0.1, threshold=0.8, note=""):
+    """A folder of a release that learned from the release `teacher`."""
+    cascade = {"floor": floor, "threshold": threshold, "flagged": 500}
+    known = {"name": teacher.name, "fingerprint": teacher.fingerprint}
+    return write_release(artifacts, name, teacher=known, cascade=cascade, note=note)

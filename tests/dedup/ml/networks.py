@@ -34,11 +34,11 @@ def write_tokenizer(folder):
     ).save_pretrained(folder)  # fmt: skip
 
 
-def write_base(folder: Path, seed: int = 1) -> Path:
-    """A one-layer BERT with a head; loads as bi-encoder, base, teacher or cross-encoder."""
+def write_base(folder: Path, seed: int = 1, layers: int = 1) -> Path:
+    """A tiny BERT with a head; loads as bi-encoder, base, teacher or cross-encoder."""
     torch.manual_seed(seed)
     shape = {
-        "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1,
+        "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": layers,
         "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 1,
         "max_position_embeddings": 64,
     }  # fmt: skip
@@ -78,10 +78,10 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def write_parent(folder: Path, seed: int = 1) -> Path:
+def write_parent(folder: Path, seed: int = 1, layers: int = 1) -> Path:
     """A whole release of tiny networks that proves its golden pairs."""
     for number, part in enumerate(("bi-encoder", "cross-encoder")):
-        write_base(folder / part, seed + number)
+        write_base(folder / part, seed + number, layers)
     calibration = Calibration(-5.0, 1.0, 8.0, 0.02, low=0.42, high=0.72)
     bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
     raw = {

@@ -58,3 +58,13 @@ def test_a_logit_is_heard_where_it_can_move_the_probability():
 
 def test_a_release_without_bounds_hears_every_logit():
     assert Calibration(-2, 0.8, 3).hears([-1.0, 0.0, 1.0]).all()
+
+
+def test_a_row_that_stands_for_three_counts_as_three_rows():
+    cosines, labels = np.asarray([0.2, 0.5, 0.6, 0.9, 0.7]), np.asarray([0, 0, 1, 1, 0])
+    times = [1, 3, 1, 2, 1]
+
+    weighed = fit_calibration(np.zeros(5), cosines, labels, weights=times)
+    repeated = fit_calibration(np.zeros(8), cosines.repeat(times), labels.repeat(times))
+
+    assert astuple(weighed) == pytest.approx(astuple(repeated))
