@@ -41,6 +41,9 @@ RULES: dict[str, Rule] = {
     "dedup.Score.newer": Goes(),
     "dedup.Score": WITH_ROW,
     "dedup.Release": OURS,
+    "dedup.ThresholdChange.by": HERE,
+    "dedup.ThresholdChange.undone_by": HERE,
+    "dedup.ThresholdChange.reason": Emptied("by"),
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
 }

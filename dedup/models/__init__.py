@@ -7,6 +7,7 @@ from dedup.models.flag import Flag, FlagQuerySet
 from dedup.models.job import Job, JobQuerySet
 from dedup.models.release import DIMENSIONS, Embedding, Release, Score
 from dedup.models.review import BlindItem, Review, ReviewQuerySet, SavedView
+from dedup.models.threshold import ThresholdChange
 
 __all__ = [
     "DIMENSIONS",
@@ -23,4 +24,5 @@ __all__ = [
     "ReviewQuerySet",
     "SavedView",
     "Score",
+    "ThresholdChange",
 ]
