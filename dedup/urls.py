@@ -2,7 +2,16 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from dedup import api
-from dedup.views import agreement, asking, card, cluster, deflection, merge_desk, review_queue
+from dedup.views import (
+    agreement,
+    asking,
+    card,
+    cluster,
+    deflection,
+    merge_desk,
+    review_queue,
+    thresholds,
+)
 
 router = SimpleRouter()
 router.register("flags", api.FlagViewSet, basename="flag")
@@ -36,6 +45,9 @@ urlpatterns = [
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/agreement/", agreement.show_agreement, name="agreement"),
     path("manage/deflection/", deflection.show_deflection, name="deflection"),
+    path("manage/thresholds/", thresholds.show, name="thresholds"),
+    path("manage/thresholds/move/", thresholds.move, name="threshold_move"),
+    path("manage/thresholds/<int:pk>/take-back/", thresholds.take_back, name="threshold_take_back"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),
