@@ -43,6 +43,9 @@ RULES: dict[str, Rule] = {
     "dedup.Release": OURS,
     "dedup.Release.overruled": Emptied("activated_by"),
     "dedup.Report": OURS,
+    "dedup.ThresholdChange.by": HERE,
+    "dedup.ThresholdChange.undone_by": HERE,
+    "dedup.ThresholdChange.reason": Emptied("by"),
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
 }

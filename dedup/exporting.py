@@ -25,6 +25,12 @@ RULES: dict[str, Rows | Without] = {
         "releases that you put into service", ("name", "activated_at")
     ),
     "dedup.Job.by": Rows("long work that you started", ("kind", "state", "put_at", "ended_at")),
+    "dedup.ThresholdChange.by": Rows(
+        "thresholds that you moved", ("release__name", "which", "before", "after", "reason", "at")
+    ),
+    "dedup.ThresholdChange.undone_by": Rows(
+        "moves of thresholds that you took back", ("release__name", "which", "before", "undone_at")
+    ),
     "dedup.Deflection.asker": Rows(
         "times that you were shown similar questions",
         ("begun_at", "shown", "opened_at", "solved_at", "solved_question_id", "asked_at",

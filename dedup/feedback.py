@@ -114,9 +114,9 @@ def _merges() -> Iterator[tuple[Ends, _Said]]:
     text was edited since."""
     asked = Review.objects.filter(merge=OuterRef("pk"), verdict=Review.Verdict.CONFIRMED)
     went_along = Review.objects.filter(merge=OuterRef("pk"), undone_at=OuterRef("undone_at"))
-    by_hand = Q(undone_at=None) & ~Exists(asked) & _unedited_since("merged_at")
+    by_hand = Q(undone_at=None) & ~Exists(asked) & unedited_since("merged_at")
     back = Q(undone_at__gt=F("merged_at") + UNDO) & ~Exists(went_along)
-    edges = Merge.objects.filter(by_hand | back & _unedited_since("undone_at")).order_by("pk")
+    edges = Merge.objects.filter(by_hand | back & unedited_since("undone_at")).order_by("pk")
     for edge in edges:
         ends = frozenset((edge.duplicate_id, edge.canonical_id))
         if edge.undone_at and edge.undone_by_id:
@@ -125,7 +125,8 @@ def _merges() -> Iterator[tuple[Ends, _Said]]:
             yield ends, _Said(True, edge.merged_by_id, edge.merged_at, "merged")
 
 
-def _unedited_since(time: str, ends: Collection[str] = ("duplicate", "canonical")) -> Q:
+def unedited_since(time: str, ends: Collection[str] = ("duplicate", "canonical")) -> Q:
+    """Rows of whose questions neither text was edited after that time."""
     unedited = Q()
     for end in ends:
         edited_at = f"{end}__edited_at"
@@ -136,7 +137,7 @@ def _unedited_since(time: str, ends: Collection[str] = ("duplicate", "canonical"
 def _second_opinions() -> Iterator[tuple[Ends, _Said]]:
     """Answers to known cases whose texts are still those that were shown."""
     rows = BlindItem.objects.filter(
-        _unedited_since("drawn_at", ("flag__older", "flag__newer")), verdict__in=Review.DECISIONS
+        unedited_since("drawn_at", ("flag__older", "flag__newer")), verdict__in=Review.DECISIONS
     ).order_by("pk")
     for verdict, by, at, older, newer in rows.values_list(
         "verdict", "by", "decided_at", "flag__older", "flag__newer"

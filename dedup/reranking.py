@@ -9,16 +9,12 @@ from dedup import scoring, shortlist
 from dedup.ml.pairs import Scorer
 from dedup.models import Draft
 from dedup.shortlist import Candidate
-from dedup.suggesting import readable_by
+from dedup.suggesting import UNFINISHED, readable_by
 from dedup.texts import Text, text_of
 from support.models import Question
 
 RERANKED = 16  # candidates that the cross-encoder reads for a draft
 AT_ONCE = 4  # of them; between two batches it is seen whether there is time for another
-# Of the release's floor, for a text that is still being written. Measured on the demo's duplicates:
-# typed to the half, 0.47 of them are among the five shown (at the floor itself 0.38, without any
-# 0.62), whole 0.76 (0.75, 0.78); a question that nobody asked before is shown one that is not it.
-UNFINISHED = 0.4
 # Cosine below which a search's candidate that shares no rare word with it is none. On the demo's
 # portal what is nearest to mere letters and to other subjects lies at 0.11 to 0.19.
 MEANT = 0.25

@@ -13,6 +13,7 @@ from dedup.views import (
     release,
     release_list,
     review_queue,
+    thresholds,
 )
 
 router = SimpleRouter()
@@ -62,6 +63,9 @@ urlpatterns = [
     path("manage/releases/<int:pk>/evaluate/", release.evaluate, name="release_evaluate"),
     path("manage/releases/<int:pk>/zip/", release.download, name="release_download"),
     path("manage/releases/<int:pk>/card/", release.card, name="release_card"),
+    path("manage/thresholds/", thresholds.show, name="thresholds"),
+    path("manage/thresholds/move/", thresholds.move, name="threshold_move"),
+    path("manage/thresholds/<int:pk>/take-back/", thresholds.take_back, name="threshold_take_back"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dedup', '0009_releases_have_reports'),
+        ('dedup', '0010_thresholds_are_moved'),
     ]
 
     operations = [

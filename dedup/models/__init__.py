@@ -8,6 +8,7 @@ from dedup.models.job import Job, JobQuerySet
 from dedup.models.release import DIMENSIONS, Embedding, Release, Score
 from dedup.models.report import Report
 from dedup.models.review import BlindItem, Review, ReviewQuerySet, SavedView
+from dedup.models.threshold import ThresholdChange
 
 __all__ = [
     "DIMENSIONS",
@@ -25,4 +26,5 @@ __all__ = [
     "ReviewQuerySet",
     "SavedView",
     "Score",
+    "ThresholdChange",
 ]

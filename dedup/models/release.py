@@ -119,6 +119,14 @@ class Score(models.Model):
                 name="score_logit_where_cross_encoder_read",
             ),
         ]
+        indexes = [  # see dedup.replaying and dedup.moving
+            models.Index(
+                fields=["release", "newer"],
+                include=["older", "probability"],
+                condition=Q(probability__gte=0.004),
+                name="score_likely",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.older_id} and {self.newer_id}: {self.probability:.2f}"

@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--portals", type=int, default=200)
     parser.add_argument("--labels", type=int, nargs="+", default=[1_000, 3_000], help="a portal's")
     parser.add_argument("--wanted", type=float, nargs="+", default=[0.8, 0.9, 0.95])
-    parser.add_argument("--prior", type=float, default=0.2, help="share of duplicates")
+    parser.add_argument(
+        "--prior", type=float, nargs="+", default=[0.2, 0.5], help="share of duplicates"
+    )
     parser.add_argument("--rows", type=int, default=0, help="of each set, 0 for all")
     parser.add_argument("--seed", type=int, default=1)
 
@@ -133,19 +136,18 @@ def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list
     folder = folder if folder.is_dir() else settings.DEDUP_ARTIFACTS / options["release"]
     with console.status("scoring"):
         p, labels, flag = scored(folder, options["data"], options["rows"])
-    population = Population.of(p, labels, prior=options["prior"], flag=flag)
-    designs = [(count, is_asked) for count in options["labels"] for is_asked in (False, True)]
     found: dict[str, Any] = {
-        "pairs": len(p), "prior": options["prior"], "portals": options["portals"],
-        "confidence": CONFIDENCE, "seed": options["seed"], "flag": flag,
-        "best_recall": {str(w): population.best_recall(w) for w in options["wanted"]},
-        "rows": [],
+        "pairs": len(p), "portals": options["portals"], "confidence": CONFIDENCE,
+        "seed": options["seed"], "flag": flag, "rows": [],
     }  # fmt: skip
+    designs = list(product(options["prior"], options["labels"], (False, True)))
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("choosing", total=len(designs) * options["portals"])
-        for count, is_asked in designs:
+        for prior, count, is_asked in designs:
+            population = Population.of(p, labels, prior=prior, flag=flag)
             step = partial(progress.advance, task)
-            found["rows"] += measured(population, count, is_asked, options, step)
+            rows = measured(population, count, is_asked, options, step)
+            found["rows"] += [{"prior": prior, **row} for row in rows]
     return found, tables(found)
 
 
@@ -193,6 +195,7 @@ def what_came(
     return {
         "broken": broken / len(thresholds),
         "interval": clopper_pearson(broken, len(thresholds)),
+        "best_recall": population.best_recall(wanted),
         "none": 1 - len(made) / len(thresholds),
         "recall": sum(map(population.recall, made)) / len(thresholds),
         "recall_where_promised": sum(map(population.recall, made)) / max(1, len(made)),
@@ -200,25 +203,33 @@ def what_came(
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
-    """One row for each way of asking, rule and wanted precision."""
-    title = (
-        f"{found['portals']} portals out of {found['pairs']} pairs, {found['prior']:.0%} of them"
-        f" duplicates: promises at {found['confidence']:.0%} confidence"
-    )
-    table = Table(title=title)
-    for name in ("labels", "asked", "wanted", "rule", "broken", "95 %", "none", "recall", "of"):
-        table.add_column(name, justify="left" if name in ("asked", "rule") else "right")
-    for row in found["rows"]:
-        low, high = row["interval"]
-        table.add_row(
-            f"{row['labels']:,}",
-            "flagged and drawn" if row["asked"] else "at random",
-            f"{row['wanted']:.2f}",
-            row["rule"],
-            f"{row['broken']:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{row['none']:.2f}",
-            f"{row['recall']:.3f}",
-            f"{found['best_recall'][str(row['wanted'])]:.3f}",
+    """One for each prior: a row for each way of asking, wanted precision and rule."""
+    made = []
+    for prior in dict.fromkeys(row["prior"] for row in found["rows"]):
+        title = (
+            f"{found['portals']} portals out of {found['pairs']} pairs, {prior:.0%} of them"
+            f" duplicates: promises at {found['confidence']:.0%} confidence"
         )
-    return [table]
+        table = Table(title=title)
+        for name in ("labels", "asked", "wanted", "rule", "broken", "95 %", "none", "recall", "of"):
+            table.add_column(name, justify="left" if name in ("asked", "rule") else "right")
+        for row in found["rows"]:
+            if row["prior"] == prior:
+                table.add_row(*_cells(row))
+        made.append(table)
+    return made
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    low, high = row["interval"]
+    return [
+        f"{row['labels']:,}",
+        "flagged and drawn" if row["asked"] else "at random",
+        f"{row['wanted']:.2f}",
+        row["rule"],
+        f"{row['broken']:.3f}",
+        f"{low:.3f} to {high:.3f}",
+        f"{row['none']:.2f}",
+        f"{row['recall']:.3f}",
+        f"{row['best_recall']:.3f}",
+    ]

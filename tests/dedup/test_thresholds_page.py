@@ -1,0 +1,209 @@
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from dedup import foreseeing, moving
+from dedup.models import Flag, Score, ThresholdChange
+from dedup.moving import Which
+from dedup.texts import text_of
+from support import outbox
+from support.models import OutboxEntry
+from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
+
+pytestmark = pytest.mark.django_db
+ADDRESS = "/manage/thresholds/"
+
+
+@pytest.fixture(autouse=True)
+def _quiet(bells):
+    pass
+
+
+@pytest.fixture
+def release():
+    return ReleaseFactory(is_active=True)
+
+
+@pytest.fixture
+def page(client, admin):
+    client.force_login(admin)
+
+    def get(**query):
+        return client.get(ADDRESS, query)
+
+    return get
+
+
+def checked(**fields):
+    question = QuestionFactory(**fields)
+    outbox.put(question)
+    OutboxEntry.objects.update(settled_at=timezone.now(), checked_by="f" * 64)
+    return question
+
+
+def judged(release, agent, probability, *, is_same):
+    """A flag on which somebody decided, with what the release says of it."""
+    now = timezone.now()
+    older, newer = checked(asked_at=now - timedelta(days=2)), checked()
+    hashes = {"older_hash": text_of(older).hash, "newer_hash": text_of(newer).hash}
+    said = {"older": older, "newer": newer, "probability": probability, "release": release}
+    Score.objects.create(**said, **hashes, logit=1.0, cosine=0.9)
+    verdict = Flag.Status.CONFIRMED if is_same else Flag.Status.DISMISSED
+    flag = FlagFactory(**said, **hashes, status=verdict, decided_at=now)
+    flag.reviews.create(
+        verdict=verdict, by=agent, probability=probability, release=release.name, **hashes
+    )
+    return flag
+
+
+def test_without_a_release_the_page_says_so(page):
+    answer = page()
+
+    assert answer.status_code == 200
+    assert "No release is in service" in answer.text
+
+
+@pytest.mark.parametrize("which", ["flag", "sure", "suggest"])
+def test_each_threshold_is_shown_where_it_stands(page, release, which):
+    value = moving.value_of(release, which)
+
+    answer = page(which=which)
+
+    assert answer.context["at"] == value
+    assert "What comes of" in answer.text
+    assert "Move to" not in answer.text
+
+
+def test_a_slid_threshold_can_be_moved_and_says_what_would_happen(page, release):
+    FlagFactory(release=release, probability=0.85)
+
+    answer = page(which="flag", at="0.9")
+
+    assert "1 open pair leaves the queue at once." in answer.text
+    assert "Move to 0.900" in answer.text
+
+
+def test_without_a_script_the_input_that_was_changed_counts(page, release):
+    assert page(at="0.900", number="0.800", shown="0.800").context["at"] == 0.9
+    assert page(at="0.800", number="0.700", shown="0.800").context["at"] == 0.7
+
+
+@pytest.mark.parametrize("nonsense", ["", "x", "nan", "inf", "-1", "7", "0"])
+def test_nonsense_shows_where_it_stands(page, release, nonsense):
+    assert page(at=nonsense, wanted=nonsense, confidence=nonsense).context["at"] == 0.8
+
+
+def test_htmx_gets_the_consequences_alone(client, admin, release):
+    client.force_login(admin)
+
+    answer = client.get(ADDRESS, {"at": "0.7"}, headers={"HX-Request": "true"})
+
+    assert answer.text.strip().startswith('<div id="consequences"')
+    assert "<html" not in answer.text
+
+
+def test_moving_it_writes_who_and_why(client, admin, release):
+    client.force_login(admin)
+
+    given = {"release": release.pk, "which": "flag", "before": "0.8", "after": "0.9"}
+    answer = client.post(f"{ADDRESS}move/", given | {"reason": "fewer"}, follow=True)
+
+    change = ThresholdChange.objects.get()
+    assert (change.by, change.after, change.reason) == (admin, 0.9, "fewer")
+    assert "Moved to 0.900." in answer.text
+    assert "fewer" in answer.text
+
+
+def test_who_is_late_sees_where_it_stands_and_keeps_their_words(client, admin, release):
+    client.force_login(admin)
+    moving.move(release=release, which=Which.FLAG, before=0.8, after=0.85, by=admin)
+
+    given = {"release": release.pk, "which": "flag", "before": "0.8", "after": "0.9"}
+    answer = client.post(f"{ADDRESS}move/", given | {"reason": "fewer"})
+
+    assert answer.status_code == 409
+    assert "Meanwhile somebody moved it to 0.850" in answer.text
+    assert 'value="fewer"' in answer.text
+    assert 'name="before" value="0.85"' in answer.text
+
+
+@pytest.mark.parametrize("after", ["", "nan", "2", "x", "0.99"])
+def test_what_cannot_be_is_refused_with_a_word(client, admin, release, after):
+    client.force_login(admin)
+
+    given = {"release": release.pk, "which": "flag", "before": "0.8", "after": after}
+    answer = client.post(f"{ADDRESS}move/", given)
+
+    assert answer.status_code == 409
+    assert "Nothing has been moved." in answer.text
+
+
+def test_the_newest_move_is_taken_back_from_the_page(client, admin, release, page):
+    change = moving.move(release=release, which=Which.FLAG, before=0.8, after=0.85, by=admin)
+    back = f"{ADDRESS}{change.pk}/take-back/"
+    assert back in page().text
+
+    answer = client.post(back, follow=True)
+
+    release.refresh_from_db()
+    assert release.threshold == 0.8
+    assert "Moved back to 0.8" in answer.text
+    assert back not in answer.text
+
+
+def test_a_move_that_another_followed_is_not_taken_back(client, admin, release, page):
+    first = moving.move(release=release, which=Which.FLAG, before=0.8, after=0.85, by=admin)
+    moving.move(release=release, which=Which.FLAG, before=0.85, after=0.9, by=admin)
+    assert f"{first.pk}/take-back/" not in page().text
+
+    client.force_login(admin)
+    answer = client.post(f"{ADDRESS}{first.pk}/take-back/")
+
+    assert answer.status_code == 409
+    assert "take the later move back first" in answer.text
+
+
+def test_verdicts_give_precision_and_wrong_flags(page, release, agent):
+    for n in range(30):
+        judged(release, agent, 0.97, is_same=n % 3 > 0)
+
+    answer = page(at="0.9")
+
+    found = answer.context["found"]
+    assert found.now.quality.precision.value == pytest.approx(2 / 3)
+    value, low, high = found.now.wrong
+    assert value == pytest.approx(1_000 * 30 / 60 / 3, rel=0.01)
+    assert low < value < high
+    assert found.then.total == 30
+
+
+def test_a_promise_is_made_from_verdicts_or_said_to_be_out_of_reach(page, release, agent):
+    assert "cannot be promised" in page(wanted="0.8").text
+    for n in range(40):
+        judged(release, agent, 0.97 if n < 30 else 0.5, is_same=n < 30)
+    foreseeing.cache.clear()
+
+    answer = page(wanted="0.8", confidence="0.9")
+
+    assert answer.context["promise"].threshold == 0.97
+    assert "at=0.970" in answer.text
+
+
+def test_the_page_takes_the_same_number_of_queries_whatever_there_is(
+    page, release, agent, django_assert_max_num_queries
+):
+    for n in range(12):
+        judged(release, agent, 0.9, is_same=n % 2 == 0)
+    moving.move(release=release, which=Which.FLAG, before=0.8, after=0.85, by=agent)
+    page()
+    with django_assert_max_num_queries(22):
+        page(at="0.9")
+
+
+@pytest.mark.parametrize("role", ["customer", "agent"])
+def test_only_admins_see_and_move(client, request, release, role):
+    client.force_login(request.getfixturevalue(role))
+
+    assert client.get(ADDRESS).status_code == 403
+    assert client.post(f"{ADDRESS}move/", {"release": release.pk}).status_code == 403
