@@ -1,5 +1,5 @@
-"""Releases and what they said, flags and what people said of them, what came of suggestions, and
-long work in the background."""
+"""Releases and what they said, flags and what people said of them, what came of suggestions, long
+work in the background, and what is watched."""
 
 from dedup.models.deflection import Deflection
 from dedup.models.draft import Draft
@@ -7,11 +7,16 @@ from dedup.models.flag import Flag, FlagQuerySet
 from dedup.models.job import Job, JobQuerySet
 from dedup.models.release import DIMENSIONS, Embedding, Release, Score
 from dedup.models.review import BlindItem, Review, ReviewQuerySet, SavedView
+from dedup.models.watching import Alert, AlertQuerySet, Baseline, Delivery, StageTime, Worker
 
 __all__ = [
     "DIMENSIONS",
+    "Alert",
+    "AlertQuerySet",
+    "Baseline",
     "BlindItem",
     "Deflection",
+    "Delivery",
     "Draft",
     "Embedding",
     "Flag",
@@ -23,4 +28,6 @@ __all__ = [
     "ReviewQuerySet",
     "SavedView",
     "Score",
+    "StageTime",
+    "Worker",
 ]

@@ -95,6 +95,7 @@ class Score(models.Model):
                 name="score_probability_is_share",
             ),
         ]
+        indexes = [models.Index(fields=["release", "scored_at"], name="score_by_time")]
 
     def __str__(self) -> str:
         return f"{self.older_id} and {self.newer_id}: {self.probability:.2f}"
