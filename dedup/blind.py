@@ -1,7 +1,8 @@
 """Cards without a score: known cases, which tell how far people agree, and pairs from below the
 threshold, which tell what the machine overlooks. Both look alike.
 
-What is said of a known case changes no flag, no label, no merge and no count.
+What is said of a known case changes no flag, no merge and no count; beside what was decided, it is a
+second opinion of which dedup.feedback knows.
 """
 
 import random

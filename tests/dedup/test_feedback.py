@@ -16,6 +16,11 @@ def texts(flag):
     return Pair(text_of(flag.older).input, text_of(flag.newer).input)
 
 
+def told():
+    """Pairs with their labels."""
+    return [(one.pair, one.label) for one in feedback.labels()]
+
+
 def dismiss(flag, by):
     return review.dismiss(flag=flag, by=by, now=timezone.now())
 
@@ -25,17 +30,15 @@ def test_each_reviewed_pair_is_a_label_once_by_its_last_word(agent):
     dismiss(second, agent)
     review.confirm(flag=first, canonical=first.older, by=agent)
 
-    found = feedback.labelled_pairs()
-
-    assert found == [(texts(second), False), (texts(first), True)]
-    assert texts(untouched) not in [pair for pair, _ in found]
+    assert told() == [(texts(second), 0.0), (texts(first), 1.0)]
+    assert texts(untouched) not in [one.pair for one in feedback.labels()]
 
 
 def test_a_verdict_that_was_taken_back_is_no_label(agent):
     flag = FlagFactory()
     review.undo(review=dismiss(flag, agent), by=agent)
 
-    assert feedback.labelled_pairs() == []
+    assert feedback.labels() == []
 
 
 def test_what_was_said_of_a_text_that_changed_since_is_no_label(agent):
@@ -47,7 +50,7 @@ def test_what_was_said_of_a_text_that_changed_since_is_no_label(agent):
         by=flag.newer.asked_by, seen=flag.newer.version,
     )  # fmt: skip
 
-    assert feedback.labelled_pairs() == []
+    assert feedback.labels() == []
 
 
 def test_a_pair_whose_merge_was_taken_back_later_was_different(admin):
@@ -57,4 +60,4 @@ def test_a_pair_whose_merge_was_taken_back_later_was_different(admin):
 
     desk.unmerge(merge=said.merge, by=admin)
 
-    assert feedback.labelled_pairs() == [(texts(flag), False)]
+    assert told() == [(texts(flag), 0.0)]

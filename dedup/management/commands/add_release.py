@@ -57,7 +57,7 @@ class Command(BaseCommand):
 
 def reviewed() -> list[tuple[str, str, float]]:
     """What people said of this portal's flags."""
-    return [(pair.older, pair.newer, float(same)) for pair, same in feedback.labelled_pairs()]
+    return [(one.pair.older, one.pair.newer, one.label) for one in feedback.labels()]
 
 
 def read_labels(file: Path) -> list[tuple[str, str, float]]:
