@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from dedup.ml.pairs import SettledBy
 from dedup.texts import Text
 
 LEAST = 0.001  # pairs of a lower probability are asked about as often as those of this one
@@ -17,9 +18,10 @@ class ScoredCandidate:
     question_id: int
     root_id: int  # the live question that stands for it
     text_hash: str
-    logit: float
+    logit: float | None
     cosine: float
     probability: float
+    settled_by: SettledBy = SettledBy.CROSS_ENCODER
 
 
 def decide(

@@ -1,6 +1,6 @@
-"""Whether a release's scores still look as they did when it was new: the population stability index.
+"""Whether a release's scores still look as they did when it was new: population stability.
 
-PSI sums (share now - share then) * ln(share now / share then) over ten parts that held equally many
+The index sums (share now - share then) * ln(share now / share then) over ten parts that held equally many
 scores at first (Siddiqi 2006, Credit Risk Scorecards; from there the bounds 0.1 and 0.25). Without
 any change it is, times a constant, distributed as chi-square with one degree of freedom less than
 there are parts (Yurdakul and Naranjo 2020): what chance alone may well give is no drift. For that
@@ -26,12 +26,9 @@ MOVED, STRONG = 0.1, 0.25
 LATELY = timedelta(days=7)
 BASELINE = timedelta(days=7)  # after its activation, or longer until there is enough
 PARTS = 10
-FEWEST_SCORES, FEWEST_QUESTIONS = (
-    500,
-    30,
-)  # lately, and of a segment in the baseline; else "too few"
+FEWEST_SCORES, FEWEST_QUESTIONS = 500, 30  # then and now, of each segment; else "too few"
 BASELINE_SCORES, BASELINE_QUESTIONS = 2000, 100
-SHORT, LONG = 100, 500  # characters of title and body: below is short, from there on long
+SHORT, LONG = 100, 400  # characters of title and body: below is short, above is long
 Z = 1.644854  # of a normal distribution, 95 of 100 lie below
 
 # The segments of a question `q` that was asked by `u`; "" is all of them.
@@ -42,7 +39,7 @@ LATERAL (VALUES
     ('language:' || q.language),
     ('asker:' || CASE WHEN u.is_guest THEN 'guest' ELSE 'known' END),
     ('length:' || CASE WHEN length(q.title) + length(q.body) < {SHORT} THEN 'short'
-                       WHEN length(q.title) + length(q.body) < {LONG} THEN 'middle'
+                       WHEN length(q.title) + length(q.body) <= {LONG} THEN 'middle'
                        ELSE 'long' END)
 ) AS of_question (segment)
 """
@@ -56,7 +53,7 @@ EDGES = (
     " count(*), count(DISTINCT s.newer_id) " + LATELY_SCORED
 )
 COUNTS = (
-    "WITH judged AS (SELECT s.newer_id,"
+    "WITH judged AS (SELECT s.newer_id,"  # noqa: S608 - made of constants
     " width_bucket(s.{measure}, %(edges)s::float8[]) AS part, count(*) AS number "
     + LATELY_SCORED
     + "GROUP BY s.newer_id, part) "
@@ -133,7 +130,7 @@ def psi(then: Sequence[int], now: Sequence[int]) -> float:
 
 
 def chi_square_95(freedom: int) -> float:
-    """The 95 % point of chi-square (Wilson and Hilferty 1931: off by less than 0.02 from three on)."""
+    """The 95 % point of chi-square (Wilson and Hilferty 1931; a few in 100 off for one degree)."""
     if freedom < 1:
         return 0.0
     spread = 2 / (9 * freedom)

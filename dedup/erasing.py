@@ -43,4 +43,9 @@ RULES: dict[str, Rule] = {
     "dedup.Release": OURS,
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
+    "dedup.StageTime": OURS,
+    "dedup.Worker": OURS,
+    "dedup.Baseline": OURS,
+    "dedup.Alert": OURS,
+    "dedup.Delivery": OURS,
 }

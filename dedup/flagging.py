@@ -87,6 +87,7 @@ def _store_scores(findings: Findings, now: datetime, edited: Collection[int]) ->
                 logit=candidate.logit,
                 cosine=candidate.cosine,
                 probability=candidate.probability,
+                settled_by=candidate.settled_by,
                 scored_at=now,
             )
         )
@@ -94,7 +95,15 @@ def _store_scores(findings: Findings, now: datetime, edited: Collection[int]) ->
         rows,
         update_conflicts=True,
         unique_fields=["older", "newer", "release"],
-        update_fields=["older_hash", "newer_hash", "logit", "cosine", "probability", "scored_at"],
+        update_fields=[
+            "older_hash",
+            "newer_hash",
+            "logit",
+            "cosine",
+            "probability",
+            "settled_by",
+            "scored_at",
+        ],
     )
 
 

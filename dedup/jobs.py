@@ -102,7 +102,8 @@ def start(
         with transaction.atomic():
             job = Job.objects.create(kind=kind, params=dict(params or {}), by=by, put_at=now)
             audit.record("job_started", by=by, now=now, job=job.pk, kind=kind)
-            transaction.on_commit(ring, robust=True)
+            by_checks = kind in Job.BY_CHECKS
+            transaction.on_commit(outbox.ring if by_checks else ring, robust=True)
     except IntegrityError as error:
         raise JobRuns(kind) from error
     return job
@@ -177,4 +178,5 @@ def run(runners: Mapping[str, Runner], *, now: datetime | None = None) -> Job | 
 def has_waiting(now: datetime) -> bool:
     """Whether a job waits for a worker, or for another one after its own died."""
     dead = Q(state=Job.State.RUNNING, seen_at__lt=now - SILENT)
-    return Job.objects.filter(Q(state=Job.State.WAITING) | dead).exists()
+    by_workers = Job.objects.exclude(kind__in=Job.BY_CHECKS)
+    return by_workers.filter(Q(state=Job.State.WAITING) | dead).exists()

@@ -51,7 +51,7 @@ def check_waiting(*, limit: int) -> int:
         for claim, findings in check(claims, release=release, scorer=scorer):
             _settle(claim, findings)
             left.remove(claim)
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _gives_way(claim):
                 break
     except Exception as error:
         if _is_outage(error):
@@ -65,16 +65,21 @@ def check_waiting(*, limit: int) -> int:
         outbox.release(left)
         raise
     outbox.release(left)
-    _note_waits({claim.question_id for claim in claims} - {claim.question_id for claim in left})
+    _note_waits([one.question_id for one in claims if one not in left and not one.is_background])
     return len(claims) - len(left)
 
 
 def _note_waits(question_ids: Collection[int]) -> None:
     """Count how long these questions waited, from the moment that they were put up for a check."""
-    entries = OutboxEntry.objects.filter(question__in=question_ids, settled_at__isnull=False)
+    entries = OutboxEntry.objects.filter(question__in=question_ids)
     for entry in entries if question_ids else []:
-        if entry.settled_at:
+        if entry.settled_at:  # else it was edited meanwhile, and waits anew
             timing.note(Stage.WAITED, (entry.settled_at - entry.put_at).total_seconds())
+
+
+def _gives_way(claim: Claim) -> bool:
+    """Whether somebody waits while this batch is of what nobody waits for."""
+    return claim.is_background and outbox.has_live_waiting(timezone.now())
 
 
 def _is_outage(error: Exception) -> bool:
@@ -136,6 +141,7 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
             said.logit,
             said.cosine,
             said.probability,
+            said.settled_by,
         )
         for (other, _), said in zip(given, judged, strict=True)
     ]
@@ -174,7 +180,7 @@ def _settle(claim: Claim, findings: Findings, now: datetime | None = None) -> No
     @merging.retried
     def settle() -> None:
         moment = now or timezone.now()
-        with outbox.settling(claim, now=moment):
+        with outbox.settling(claim, checked_by=findings.release.fingerprint, now=moment):
             flagging.write(findings, now=moment)
 
     try:

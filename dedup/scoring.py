@@ -9,7 +9,7 @@ from django.conf import settings
 
 from dedup import releases
 from dedup.ml.artifact import ArtifactRefused
-from dedup.ml.pairs import Judged, Pair, Scorer
+from dedup.ml.pairs import Judged, Pair, Scorer, SettledBy
 from dedup.ml.release import open_release
 from dedup.models import Release, Score
 from dedup.texts import Text
@@ -66,7 +66,8 @@ def score(
     judged = scorer.judge(
         [pair_of(text, other) for other, _ in missing], [cosine for _, cosine in missing]
     )
-    if not all(math.isfinite(said.logit) and math.isfinite(said.probability) for said in judged):
+    numbers = [number for said in judged for number in (said.logit, said.probability)]
+    if not all(number is None or math.isfinite(number) for number in numbers):
         raise FloatingPointError("the release gave a score that is not finite")
     kept.update({other.question_id: said for (other, _), said in zip(missing, judged, strict=True)})
     return [kept[other.question_id] for other, _ in others]
@@ -86,7 +87,7 @@ def _kept(text: Text, others: Sequence[Text], release: Release) -> dict[int, Jud
     found = {row.newer_id: (row.newer_hash, row) for row in as_older}
     found |= {row.older_id: (row.older_hash, row) for row in as_newer}
     return {
-        pk: Judged(row.logit, row.cosine, row.probability)
+        pk: Judged(row.logit, row.cosine, row.probability, SettledBy(row.settled_by))
         for pk, (hash_, row) in found.items()
         if hashes[pk] == hash_
     }

@@ -8,7 +8,7 @@ from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import deflection, pipeline, releases, reranking, scoring
+from dedup import backfilling, deflection, pipeline, releases, reranking, scoring
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
@@ -21,6 +21,7 @@ NICENESS = 10  # about a tenth of a processor that others want too, all of one t
 @shared_task(ignore_result=True, soft_time_limit=40, time_limit=HARD_LIMIT_SECONDS)
 def check_waiting(**_: object) -> None:
     """Check what waits in the outbox; ring again while something is left."""
+    backfilling.tend()
     try:
         settled = pipeline.check_waiting(limit=settings.DEDUP_BATCH)
     except (releases.NoRelease, ArtifactRefused) as error:

@@ -225,6 +225,7 @@ ERASE_RULES: dict[str, Rule] = {
     "support.InboundMail.message_hash": Stays("a mail that comes again is not taken again"),
     "support.OutboxEntry.question": Calls(_settle_checks),
     "support.OutboxEntry.failure": OURS,
+    "support.OutboxEntry.checked_by": OURS,
     "support.AuditEntry": Stays("ids only, and it is never changed"),
     "support.ApiToken.user": Goes(),
     "support.ApiToken": WITH_ROW,

@@ -143,7 +143,7 @@ def _store(
     report.stored += len(ids)
     report.known += len(questions) - len(ids)
     if ids:
-        outbox.put_all(ids, now=now)
+        outbox.put_all(ids, is_background=True, now=now)
         audit.record("imported", by=importer, now=now, first=ids[0], last=ids[-1], number=len(ids))
 
 

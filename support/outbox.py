@@ -6,6 +6,9 @@ entries are claimed in batches. An entry whose check failed in company becomes a
 from then on claimed alone; only a failure while alone counts, and the third puts it into
 quarantine, where agents see it. Fresh entries and suspects take turns, so that a few questions that
 kill whoever reads them hold up nobody else.
+
+What nobody waits for (old questions, after an import or a new release) is put into the background:
+claimed where no other entry can be, in batches of its own, which end early when one comes.
 """
 
 import logging
@@ -19,16 +22,18 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from support.celery import app
 from support.models import OutboxEntry, Question
+from support.models.outbox import OutboxQuerySet
 
 log = logging.getLogger(__name__)
 
 CHECK_TASK = "dedup.tasks.check_waiting"
 MOST_ATTEMPTS = 3
+SOMEBODY = "?"  # checked a question before it was written down which release did
 BREAK_SECONDS = 5.0  # after a message that could not be sent, none is tried for so long
 # Measured on a dead Redis: without any retry, Celery waits longer than with one.
 RETRY_ONCE = {"max_retries": 1, "interval_start": 0}
@@ -47,6 +52,7 @@ class Claim:
 
     question_id: int
     token: uuid.UUID
+    is_background: bool = False
 
 
 def put(question: Question, *, now: datetime | None = None) -> None:
@@ -56,15 +62,55 @@ def put(question: Question, *, now: datetime | None = None) -> None:
 
 
 @transaction.atomic
-def put_all(questions: Sequence[int], *, now: datetime | None = None) -> int:
-    """Let all these questions (ids) be checked again; return how many."""
+def put_all(
+    questions: Sequence[int], *, is_background: bool = False, now: datetime | None = None
+) -> int:
+    """Let all these questions (ids) be checked again; return how many.
+
+    In the background: those that wait for somebody, or are in quarantine, stay as they are and do
+    not count; what is held keeps its claim, and what was checked stays known as that.
+    """
     entries = OutboxEntry.objects.filter(question__in=questions)
     known = set(entries.order_by("pk").select_for_update().values_list("question_id", flat=True))
-    entries.update(**_fresh(now))
-    missing = [OutboxEntry(question_id=pk, **_fresh(now)) for pk in questions if pk not in known]
+    if is_background:
+        number = _put_behind(entries, now or timezone.now())
+    else:
+        number = entries.update(**_fresh(now))
+    fresh = _fresh(now) | {"is_background": is_background}
+    missing = [OutboxEntry(question_id=pk, **fresh) for pk in questions if pk not in known]
     OutboxEntry.objects.bulk_create(missing, ignore_conflicts=True)
     transaction.on_commit(ring, robust=True)
-    return len(known) + len(missing)
+    return number + len(missing)
+
+
+def _put_behind(entries: OutboxQuerySet, now: datetime) -> int:
+    """Put settled entries into the background; those that wait there go with the others."""
+    number = entries.waiting().filter(is_background=True).update(put_at=now)
+    checked = When(checked_by="", then=Value(SOMEBODY))  # before anybody wrote down who
+    renewed = _fresh(now) | {
+        "is_background": True,
+        "checked_by": Case(checked, default=F("checked_by")),
+    }
+    return number + entries.filter(settled_at__isnull=False).update(**renewed)
+
+
+@transaction.atomic
+def take_back(*, put_at: datetime, now: datetime) -> int:
+    """Take entries out of the background that were put there together; return how many.
+
+    What was checked before counts as checked again; what never was has no entry any more.
+    """
+    entries = behind(put_at)
+    list(entries.order_by("pk").select_for_update().values_list("pk", flat=True))
+    checked = entries.exclude(checked_by="").update(
+        settled_at=now, is_background=False, token=None, leased_until=None, is_alone=False
+    )
+    return checked + entries.delete()[0]
+
+
+def behind(put_at: datetime) -> OutboxQuerySet:
+    """What still waits of the entries that were put into the background together."""
+    return OutboxEntry.objects.waiting().filter(is_background=True, put_at=put_at)
 
 
 def drop(questions: Collection[int], *, now: datetime) -> None:
@@ -77,6 +123,7 @@ def drop(questions: Collection[int], *, now: datetime) -> None:
 def _fresh(now: datetime | None) -> dict[str, Any]:
     return {
         "put_at": now or timezone.now(),
+        "is_background": False,
         "token": None,
         "leased_until": None,
         "is_suspect": False,
@@ -85,6 +132,7 @@ def _fresh(now: datetime | None) -> dict[str, Any]:
         "settled_at": None,
         "quarantined_at": None,
         "failure": "",
+        "checked_by": "",
     }
 
 
@@ -113,23 +161,37 @@ def send(task: str, *args: str, **options: Any) -> bool:
 
 @transaction.atomic
 def claim(*, limit: int, now: datetime) -> list[Claim]:
-    """Take up to `limit` fresh entries, or one suspect; [] when nothing waits."""
-    global _suspect_is_next  # noqa: PLW0603 - each process takes turns by itself
+    """Take up to `limit` fresh entries, or one suspect; [] when nothing waits.
+
+    Of those in the background only where no other can be taken.
+    """
     _note_failures(now)
     free = OutboxEntry.objects.waiting().filter(leased_until=None)
+    entries = _in_turn(free.live(), limit) or _in_turn(free.filter(is_background=True), limit)
+    for entry in entries:
+        entry.token = uuid.uuid4()
+        entry.leased_until = now + timedelta(seconds=settings.DEDUP_LEASE_SECONDS)
+        entry.is_alone = len(entries) == 1
+    OutboxEntry.objects.bulk_update(entries, ["token", "leased_until", "is_alone"])
+    return [
+        Claim(entry.question_id, entry.token, entry.is_background)
+        for entry in entries
+        if entry.token
+    ]
+
+
+def _in_turn(free: OutboxQuerySet, limit: int) -> list[OutboxEntry]:
+    """Fresh entries and suspects in turns; locked."""
+    global _suspect_is_next  # noqa: PLW0603 - each process takes turns by itself
     ordered = free.order_by("put_at", "pk").select_for_update(skip_locked=True)
     fresh = ordered.filter(is_suspect=False)[:limit]
     # One that failed alone goes behind those that only stood beside a failure.
     suspect = ordered.filter(is_suspect=True).order_by("attempts", "put_at", "pk")[:1]
     first, second = (suspect, fresh) if _suspect_is_next else (fresh, suspect)
     entries = list(first) or list(second)
-    _suspect_is_next = bool(entries) and not entries[0].is_suspect
-    for entry in entries:
-        entry.token = uuid.uuid4()
-        entry.leased_until = now + timedelta(seconds=settings.DEDUP_LEASE_SECONDS)
-        entry.is_alone = len(entries) == 1
-    OutboxEntry.objects.bulk_update(entries, ["token", "leased_until", "is_alone"])
-    return [Claim(entry.question_id, entry.token) for entry in entries if entry.token]
+    if entries:
+        _suspect_is_next = not entries[0].is_suspect
+    return entries
 
 
 def _note_failures(now: datetime) -> None:
@@ -151,16 +213,22 @@ def _count_failure(entry: OutboxEntry, *, now: datetime, failure: str) -> None:
 
 
 @contextmanager
-def settling(claim: Claim, *, now: datetime | None = None) -> Iterator[None]:
+def settling(
+    claim: Claim, *, checked_by: str = SOMEBODY, now: datetime | None = None
+) -> Iterator[None]:
     """Write what was found about a question, and settle its claim, in one transaction.
 
+    `checked_by` is the fingerprint of the release that found it.
     Raises ClaimLost, and what was written is rolled back, where the claim is not valid any more.
     """
     with transaction.atomic():
         yield
         settled = OutboxEntry.objects.filter(
             question=claim.question_id, token=claim.token, settled_at=None
-        ).update(settled_at=now or timezone.now(), token=None, leased_until=None, failure="")
+        ).update(
+            settled_at=now or timezone.now(), token=None, leased_until=None, failure="",
+            checked_by=checked_by,
+        )  # fmt: skip
         if not settled:
             raise ClaimLost(claim.question_id)
 
@@ -182,16 +250,27 @@ def release(claims: Sequence[Claim]) -> None:
 
 
 def seconds_behind(now: datetime) -> float:
-    """Age of the oldest entry that waits; 0 when none does."""
-    oldest = OutboxEntry.objects.waiting().order_by("put_at").values_list("put_at", flat=True)
+    """Age of the oldest entry that somebody waits for; 0 when nobody does."""
+    oldest = (
+        OutboxEntry.objects.waiting().live().order_by("put_at").values_list("put_at", flat=True)
+    )
     first = oldest.first()
     return max(0.0, (now - first).total_seconds()) if first else 0.0
 
 
 def has_waiting(now: datetime) -> bool:
     """Whether an entry waits that nobody holds."""
+    return _free(now).exists()
+
+
+def has_live_waiting(now: datetime) -> bool:
+    """Whether an entry that somebody waits for is held by nobody."""
+    return _free(now).live().exists()
+
+
+def _free(now: datetime) -> OutboxQuerySet:
     free = Q(leased_until=None) | Q(leased_until__lt=now)
-    return OutboxEntry.objects.waiting().filter(free).exists()
+    return OutboxEntry.objects.waiting().filter(free)
 
 
 def retry_quarantined(*, question_ids: Sequence[int]) -> int:

@@ -29,7 +29,7 @@ class FakeScorer:
                 vectors[row, int(hashlib.sha256(word.encode()).hexdigest(), 16) % DIMENSIONS] += 1
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
-    def judge(self, pairs, cosines):
+    def judge(self, pairs, cosines, *, reads_all=False):
         self.judged += len(pairs)
         return [self._judge(pair, cosine) for pair, cosine in zip(pairs, cosines, strict=True)]
 

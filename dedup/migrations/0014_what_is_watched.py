@@ -9,8 +9,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dedup', '0006_long_work_in_the_background'),
-        ('support', '0012_people_can_leave'),
+        ('dedup', '0011_scores_say_who_settled_them'),
+        ('support', '0013_checks_in_the_background'),
     ]
 
     operations = [

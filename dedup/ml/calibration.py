@@ -27,6 +27,10 @@ class Calibration:
         if not self.low < self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
 
+    def hears(self, cosines: Values) -> np.ndarray:
+        """(n,) whether a logit can matter at such a cosine; else it need not be known."""
+        return (trust(cosines, self.low, self.high) > 0) & (self.by_logit != 0)
+
     def ranked_by(self, logits: Values, cosines: Values) -> np.ndarray:
         """(n,) float64 log-odds. Raises FloatingPointError where a value is not finite."""
         logit, cosine = np.asarray(logits, np.float64), np.asarray(cosines, np.float64)

@@ -1,5 +1,6 @@
 """What the rest of the pipeline knows of a scorer: values in, values out."""
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,13 +18,27 @@ class Pair:
     newer: str
 
 
+class SettledBy(enum.StrEnum):
+    """Who a probability is from.
+
+    The release's cross-encoder; a smaller one, which would have been followed by it had the two
+    texts been likelier one; or the cosine alone, where no logit can matter.
+    """
+
+    CROSS_ENCODER = "cross-encoder"
+    STUDENT = "student"
+    COSINE = "cosine"
+
+
 @dataclass(frozen=True)
 class Judged:
-    """Raw score of the cross-encoder, cosine of the embeddings, calibrated probability."""
+    """Raw score of the cross-encoder, None where it did not read the pair; cosine of the
+    embeddings, calibrated probability, and who that is from."""
 
-    logit: float
+    logit: float | None
     cosine: float
     probability: float
+    settled_by: SettledBy = SettledBy.CROSS_ENCODER
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dedup.ml.artifact import COEFFICIENTS, OPTIONAL_COEFFICIENTS, ArtifactRefus
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration
 from dedup.ml.crossencoder import CrossEncoder
-from dedup.ml.pairs import AlignedWords, Judged, Pair
+from dedup.ml.pairs import AlignedWords, Judged, Pair, SettledBy
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,27 @@ class ReleaseScorer:
         """Vectors of model inputs: (n, dimensions) float32, unit length."""
         return self.bi.embed(texts)
 
-    def judge(self, pairs: Sequence[Pair], cosines: Sequence[float]) -> list[Judged]:
-        """One judgement for each pair. Raises ValueError for unequal lengths, FloatingPointError
-        where a score is not finite."""
+    def judge(
+        self, pairs: Sequence[Pair], cosines: Sequence[float], *, reads_all: bool = False
+    ) -> list[Judged]:
+        """One judgement for each pair. The cross-encoder reads those of which the calibration
+        hears it, or all: the probabilities are the same.
+
+        Raises ValueError for unequal lengths, FloatingPointError where a score is not finite.
+        """
         if len(pairs) != len(cosines):
             raise ValueError(f"{len(pairs)} pairs and {len(cosines)} cosines")
-        logits = self.cross.scores(pairs)
+        is_read = self.calibration.hears(cosines) | reads_all
+        logits = np.zeros(len(pairs))
+        logits[is_read] = self.cross.scores([pairs[i] for i in np.flatnonzero(is_read)])
         probabilities = self.calibration.probabilities(logits, cosines)
         return [
-            Judged(float(logit), float(cosine), float(probability))
-            for logit, cosine, probability in zip(logits, cosines, probabilities, strict=True)
+            Judged(logit, float(cosine), probability)
+            if read
+            else Judged(None, float(cosine), probability, SettledBy.COSINE)
+            for read, logit, cosine, probability in zip(
+                is_read, logits.tolist(), cosines, probabilities.tolist(), strict=True
+            )
         ]
 
     def align(self, pairs: Sequence[Pair]) -> list[list[AlignedWords]]:

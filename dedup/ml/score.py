@@ -65,8 +65,10 @@ def score_lines(scorer: ReleaseScorer, lines: Iterable[str]) -> Iterator[str]:
                 bad = BadLine(f"line {number}: {type(error).__name__}: {error}")
                 break
         if pairs:
-            for judged in scorer.judge(pairs, list(pair_cosines(remembered.embed, pairs))):
-                yield json.dumps(judged.__dict__)
+            cosines = list(pair_cosines(remembered.embed, pairs))
+            for said in scorer.judge(pairs, cosines, reads_all=True):
+                row = {"logit": said.logit, "cosine": said.cosine, "probability": said.probability}
+                yield json.dumps(row)
         if bad:
             raise bad
 

@@ -15,7 +15,10 @@ class JobQuerySet(models.QuerySet["Job"]):
 
 
 class Job(models.Model):
-    """Long work that a worker of the training queue does; its row says how far it is.
+    """Long work in the background; its row says how far it is.
+
+    Most is done by a worker of the training queue. What is `BY_CHECKS` lies in the outbox, and is
+    done by all that check questions (see dedup.backfilling): no run holds it.
 
     `token` names the run that may write to it, so that a worker which was believed dead and comes
     back changes nothing. A job is taken up again, from its last checkpoint, where no sign of life
@@ -36,6 +39,8 @@ class Job(models.Model):
         DONE = "done", _("Done")
         FAILED = "failed", _("Failed")
         STOPPED = "stopped", _("Stopped")
+
+    BY_CHECKS = (Kind.RECHECK, Kind.BACKFILL)
 
     kind = models.CharField(max_length=8, choices=Kind.choices)
     state = models.CharField(max_length=7, choices=State.choices, default=State.WAITING)

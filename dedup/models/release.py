@@ -5,6 +5,8 @@ from django.db.models import Q
 from django.utils import timezone
 from pgvector.django import HalfVectorField, HnswIndex
 
+from dedup.ml.pairs import SettledBy
+
 DIMENSIONS = 384
 
 
@@ -80,9 +82,15 @@ class Score(models.Model):
     older_hash = models.CharField(max_length=64)
     newer_hash = models.CharField(max_length=64)
     release = models.ForeignKey(Release, models.PROTECT, related_name="scores")
-    logit = models.FloatField()
+    logit = models.FloatField(null=True, blank=True)  # null: the pair was not read
     cosine = models.FloatField()
     probability = models.FloatField()
+    settled_by = models.CharField(
+        max_length=13,
+        choices=[(who.value, who.value) for who in SettledBy],
+        default=SettledBy.CROSS_ENCODER.value,
+        db_default=SettledBy.CROSS_ENCODER.value,
+    )
     scored_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -93,6 +101,11 @@ class Score(models.Model):
             models.CheckConstraint(
                 condition=Q(probability__gte=0, probability__lte=1),
                 name="score_probability_is_share",
+            ),
+            models.CheckConstraint(
+                condition=Q(settled_by=SettledBy.CROSS_ENCODER.value, logit__isnull=False)
+                | (~Q(settled_by=SettledBy.CROSS_ENCODER.value) & Q(logit__isnull=True)),
+                name="score_logit_where_cross_encoder_read",
             ),
         ]
         indexes = [models.Index(fields=["release", "scored_at"], name="score_by_time")]

@@ -1,4 +1,4 @@
-"""What is watched: how long stages take, what scores looked like at first, what was out of bounds."""
+"""What is watched: how long stages take, what scores looked like at first, bounds crossed."""
 
 from typing import Self
 

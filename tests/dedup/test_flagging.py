@@ -1,4 +1,4 @@
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +8,7 @@ from django.utils import timezone
 from dedup import desk, flagging, review
 from dedup.decision import Sampled, ScoredCandidate
 from dedup.flagging import Findings
-from dedup.ml.pairs import AlignedWords
+from dedup.ml.pairs import AlignedWords, SettledBy
 from dedup.models import Flag, Score
 from dedup.texts import text_of
 from support import asking, merging, outbox
@@ -83,6 +83,16 @@ def test_all_scores_are_kept_with_their_release_also_of_what_is_not_flagged(pair
     assert (score.older, score.newer, score.probability) == (*pair, 0.4)
     assert score.release == release
     assert not Flag.objects.exists()
+
+
+def test_a_score_says_who_settled_it_last(pair, release):
+    for logit, settled_by in ((None, SettledBy.COSINE), (3.0, SettledBy.CROSS_ENCODER)):
+        findings = found(*pair, release=release, probability=0.3)
+        scored = [replace(one, logit=logit, settled_by=settled_by) for one in findings.scored]
+        flagging.write(replace(findings, scored=scored), now=NOW)
+
+        score = Score.objects.get()
+        assert (score.logit, score.settled_by) == (logit, settled_by)
 
 
 def test_an_open_flag_follows_the_newest_check(pair, release):

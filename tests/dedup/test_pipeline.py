@@ -78,6 +78,18 @@ def test_what_was_scored_is_kept_with_its_release_and_texts(scorer):
     assert not Flag.objects.exists()
 
 
+def test_what_the_cosine_settles_is_kept_without_a_logit(scorer, monkeypatch):
+    monkeypatch.setattr(
+        scorer, "judge", lambda pairs, cosines: [Judged(None, c, 0.1, "cosine") for c in cosines]
+    )
+    ask("My blue lamp is dark"), ask("My red lamp is dark")
+
+    assert check_all() == 2
+
+    score = Score.objects.get()
+    assert (score.logit, score.settled_by, score.probability) == (None, "cosine", 0.1)
+
+
 def test_a_pair_from_below_the_threshold_is_drawn_once_for_all_checks(scorer, settings):
     settings.DEDUP_SAMPLED_PER_QUESTION = 5
     questions = [ask(f"My lamp number {i} is dark") for i in range(30)]

@@ -1,10 +1,11 @@
 import math
 
 import pytest
+from django.db import IntegrityError
 
 from dedup import releases, scoring
 from dedup.ml.artifact import ArtifactRefused
-from dedup.ml.pairs import Judged
+from dedup.ml.pairs import Judged, SettledBy
 from dedup.models import Release, Score
 from dedup.texts import text_of
 from support.models import Question
@@ -174,3 +175,23 @@ def test_other_files_in_the_folder_of_the_active_release_never_speak_for_it(arti
 
     with pytest.raises(ArtifactRefused, match="other files"):
         scoring.active_scorer()
+
+
+def test_a_kept_score_says_who_settled_it(texts, scorer):
+    older, newer = texts
+    kept = keep(older, newer, scorer.release)
+    Score.objects.filter(pk=kept.pk).update(logit=None, settled_by="cosine")
+
+    (said,) = scoring.score(newer, [(older, 0.7)], release=scorer.release, scorer=scorer)
+
+    assert said == Judged(None, 0.1, 0.5, SettledBy.COSINE)
+
+
+@pytest.mark.parametrize(
+    ("settled_by", "logit"), [("cross-encoder", None), ("cosine", 1.0), ("student", 1.0)]
+)
+def test_only_what_the_cross_encoder_read_has_a_logit_of_it(texts, scorer, settled_by, logit):
+    kept = keep(*texts, scorer.release)
+
+    with pytest.raises(IntegrityError, match="score_logit_where_cross_encoder_read"):
+        Score.objects.filter(pk=kept.pk).update(logit=logit, settled_by=settled_by)

@@ -317,3 +317,187 @@ def test_a_claim_passes_over_what_another_worker_is_just_settling(waiting):
 
     assert found == [waiting[1].pk, waiting[2].pk]
     assert entry_of(waiting[0]).settled_at
+
+
+def settle(*claims, checked_by="release"):
+    for claim in claims:
+        with outbox.settling(claim, checked_by=checked_by, now=NOW):
+            pass
+
+
+@pytest.fixture
+def old():
+    """Two questions that wait in the background, put before all that `waiting` has."""
+    questions = QuestionFactory.create_batch(2)
+    put = {"is_background": True, "now": NOW - timedelta(hours=1)}
+    assert outbox.put_all([question.pk for question in questions], **put) == 2
+    return questions
+
+
+def test_the_background_is_claimed_only_where_no_other_question_can_be(waiting, old):
+    turns = [ids(outbox.claim(limit=2, now=NOW)) for _ in range(4)]
+
+    assert turns == [
+        [waiting[0].pk, waiting[1].pk],
+        [waiting[2].pk],
+        [question.pk for question in old],
+        [],
+    ]
+
+
+def test_a_claim_says_that_it_is_of_the_background(waiting, old):
+    outbox.claim(limit=1, now=NOW)
+
+    assert [claim.is_background for claim in outbox.claim(limit=16, now=NOW)] == [False, False]
+    assert [claim.is_background for claim in outbox.claim(limit=16, now=NOW)] == [True, True]
+
+
+def test_suspects_that_somebody_waits_for_go_before_the_background(waiting, old):
+    outbox.fail(outbox.claim(limit=16, now=NOW), error=ValueError(), now=NOW)
+
+    turns = [ids(outbox.claim(limit=16, now=NOW)) for _ in range(4)]
+
+    assert turns == [*([question.pk] for question in waiting), [question.pk for question in old]]
+
+
+def test_fresh_questions_and_suspects_of_the_background_take_turns_too(old):
+    outbox.fail(outbox.claim(limit=1, now=NOW), error=ValueError(), now=NOW)
+
+    turns = [ids(outbox.claim(limit=16, now=NOW)) for _ in range(2)]
+
+    assert sorted(turns) == [[old[0].pk], [old[1].pk]]
+
+
+def test_a_question_of_the_background_that_kills_ends_in_quarantine(old):
+    OutboxEntry.objects.exclude(question=old[0]).delete()
+    now = NOW
+    for _ in range(3):
+        assert outbox.claim(limit=16, now=now)
+        now = now + timedelta(seconds=settings.DEDUP_LEASE_SECONDS + 1)
+
+    assert outbox.claim(limit=16, now=now) == []
+    assert OutboxEntry.objects.quarantined().get().failure == "worker died"
+
+
+def test_an_edit_takes_a_question_out_of_the_background_and_its_claim_away(old):
+    claims = outbox.claim(limit=16, now=NOW)
+
+    outbox.put(old[0], now=NOW)
+
+    with pytest.raises(outbox.ClaimLost), outbox.settling(claims[0]):
+        pass
+    assert ids(outbox.claim(limit=16, now=NOW)) == [old[0].pk]
+
+
+def test_what_somebody_waits_for_never_goes_into_the_background(waiting):
+    (claim,) = outbox.claim(limit=1, now=NOW)
+
+    assert outbox.put_all([q.pk for q in waiting], is_background=True, now=NOW) == 0
+
+    assert OutboxEntry.objects.waiting().live().count() == 3
+    settle(claim)  # its claim is still good
+
+
+def test_what_is_in_quarantine_stays_there_when_all_are_put_into_the_background(waiting):
+    OutboxEntry.objects.filter(question=waiting[0]).update(quarantined_at=NOW)
+
+    assert outbox.put_all([waiting[0].pk], is_background=True, now=NOW) == 0
+
+    assert OutboxEntry.objects.quarantined().get().question == waiting[0]
+
+
+def test_putting_the_background_again_keeps_claims_and_counts_what_waits(old):
+    (claim,) = outbox.claim(limit=1, now=NOW)
+
+    assert outbox.put_all([q.pk for q in old], is_background=True, now=NOW) == 2
+
+    assert outbox.behind(NOW).count() == 2
+    settle(claim)
+    assert outbox.behind(NOW).count() == 1
+
+
+def test_the_background_makes_nothing_late(old):
+    assert outbox.seconds_behind(NOW) == 0
+    assert outbox.has_waiting(NOW)
+    assert not outbox.has_live_waiting(NOW)
+
+
+def test_a_live_question_shows_beside_the_background(old, waiting):
+    assert outbox.has_live_waiting(NOW)
+    outbox.claim(limit=16, now=NOW)
+
+    assert not outbox.has_live_waiting(NOW)
+    assert outbox.has_live_waiting(LATER)
+
+
+def test_what_is_checked_again_in_the_background_is_not_unchecked(waiting):
+    settle(*outbox.claim(limit=16, now=NOW), checked_by="first")
+
+    assert outbox.put_all([q.pk for q in waiting], is_background=True, now=NOW) == 3
+
+    assert OutboxEntry.objects.waiting().count() == 3
+    assert not OutboxEntry.objects.unchecked().exists()
+    assert set(OutboxEntry.objects.values_list("checked_by", flat=True)) == {"first"}
+
+
+def test_what_was_checked_before_anybody_wrote_down_by_whom_is_not_unchecked_either(waiting):
+    OutboxEntry.objects.update(settled_at=NOW)
+
+    outbox.put_all([waiting[0].pk], is_background=True, now=NOW)
+
+    assert not OutboxEntry.objects.unchecked().exists()
+
+
+def test_imported_questions_and_edited_ones_are_unchecked(waiting, old):
+    settle(*outbox.claim(limit=16, now=NOW))
+    outbox.put(waiting[0], now=NOW)
+
+    unchecked = OutboxEntry.objects.unchecked().values_list("question", flat=True)
+
+    assert set(unchecked) == {waiting[0].pk, *(question.pk for question in old)}
+
+
+def test_settling_says_which_release_checked(waiting):
+    settle(*outbox.claim(limit=16, now=NOW), checked_by="second")
+
+    assert set(OutboxEntry.objects.values_list("checked_by", flat=True)) == {"second"}
+
+
+def test_taking_the_background_back_leaves_no_question_unchecked_that_was_checked(waiting, old):
+    settle(*outbox.claim(limit=16, now=NOW), checked_by="first")
+    put = NOW + timedelta(seconds=1)
+    outbox.put_all([waiting[0].pk, old[0].pk], is_background=True, now=put)
+    (claim,) = outbox.claim(limit=1, now=put)
+
+    assert outbox.take_back(put_at=put, now=LATER) == 2
+
+    entry = entry_of(waiting[0])
+    assert (entry.settled_at, entry.checked_by, entry.token) == (LATER, "first", None)
+    assert not OutboxEntry.objects.filter(question=old[0]).exists()
+    assert OutboxEntry.objects.waiting().get().question == old[1]  # put by somebody else
+    assert claim.is_background
+
+
+@pytest.mark.django_db(transaction=True)
+def test_claimers_of_the_background_never_get_the_same_question_and_live_ones_come_first():
+    asker, product = UserFactory(), ProductFactory()
+    questions = QuestionFactory.create_batch(60, asked_by=asker, product=product)
+    pks = [question.pk for question in questions]
+    outbox.put_all(pks[:40], is_background=True)
+    outbox.put_all(pks[40:])
+    start, taken = threading.Barrier(6), []
+
+    def work():
+        start.wait()
+        while claims := outbox.claim(limit=3, now=timezone.now()):
+            assert len({claim.is_background for claim in claims}) == 1
+            taken.extend(ids(claims))
+        connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(taken) == sorted(pks)

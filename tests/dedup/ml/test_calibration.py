@@ -45,3 +45,16 @@ def test_what_is_trusted_keeps_its_place_at_another_prior():
 def test_a_calibration_that_trusts_from_high_to_low_is_refused():
     with pytest.raises(ValueError, match="not below"):
         Calibration(0, 1, 0, low=0.6, high=0.4)
+
+
+def test_a_logit_is_heard_where_it_can_move_the_probability():
+    cosines = np.linspace(-1, 1, 2001)
+    for found in (Calibration(-2, 0.8, 3, low=0.42, high=0.72), Calibration(-2, 0.0, 3)):
+        moved = found.ranked_by(np.full(2001, 9.0), cosines) != found.ranked_by(
+            np.zeros(2001), cosines
+        )
+        assert found.hears(cosines).tolist() == moved.tolist()
+
+
+def test_a_release_without_bounds_hears_every_logit():
+    assert Calibration(-2, 0.8, 3).hears([-1.0, 0.0, 1.0]).all()

@@ -178,3 +178,35 @@ def test_at_even_odds_the_order_stays_and_what_is_unlikely_is_less_so(scorer, go
 
     assert np.argsort(rare).tolist() == np.argsort(even).tolist()
     assert all(more > less for more, less in zip(even, rare, strict=True) if less < 0.5)
+
+
+LOW = [-1.0, 0.0, 0.3, 0.42]  # at and below the cosine from which on the release hears the logit
+
+
+def test_where_no_logit_can_matter_none_is_read_and_the_probability_is_the_same(scorer, golden):
+    pairs, cosines = pairs_of(golden), [*LOW * 3, *[0.43, 0.6, 0.9, 1.0] * 2]
+
+    quick = scorer.judge(pairs, cosines)
+    whole = scorer.judge(pairs, cosines, reads_all=True)
+
+    assert [said.probability for said in quick[:12]] == [said.probability for said in whole[:12]]
+    assert [said.probability for said in quick[12:]] == pytest.approx(
+        [said.probability for said in whole[12:]], abs=0.02
+    )  # in bf16 a logit depends on its batch in the last place
+    assert [said.settled_by for said in quick] == ["cosine"] * 12 + ["cross-encoder"] * 8
+    assert [said.logit is None for said in quick] == [True] * 12 + [False] * 8
+    assert not any(said.logit is None for said in whole)
+
+
+def test_the_network_is_given_only_pairs_that_it_is_heard_of(scorer, golden, monkeypatch):
+    given = []
+    monkeypatch.setattr(scorer.cross, "scores", lambda pairs: given.extend(pairs) or np.ones(1))
+
+    scorer.judge(pairs_of(golden)[:5], [*LOW, 0.5])
+
+    assert given == pairs_of(golden)[4:5]
+
+
+def test_a_cosine_that_is_no_number_is_a_failure(scorer, golden):
+    with pytest.raises(FloatingPointError):
+        scorer.judge(pairs_of(golden)[:1], [float("nan")])

@@ -1,0 +1,250 @@
+"""Checks of all questions in the background: a backfill finds duplicates among those that are there
+already, a recheck compares them again by another release.
+
+Both are jobs that no worker holds. Their questions lie in the outbox, behind all that somebody
+waits for, under the moment at which the job was put: so what is left of it is counted, whoever does
+it, and whoever dies on the way leaves nothing to be mended. All that check questions `tend` the
+job: put its next questions, count, close. One job has its turn at a time.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from dedup import jobs, releases, shortlist
+from dedup.ml.pairs import Pair, Scorer
+from dedup.models import Flag, Job, Release
+from dedup.texts import text_of
+from support import outbox
+from support.models import OutboxEntry, Question, User
+from support.models.question import QuestionQuerySet
+
+SLICE = 500  # questions that are put in one transaction
+PUT_SECONDS = 1.0  # then it goes on at the next turn
+SAMPLE, ASKED = 200, 4  # texts that an estimate embeds; how many of them it compares
+LARGEST = 10  # clusters that a report names
+
+
+def begin(
+    *,
+    kind: str,
+    everything: bool = False,
+    limit: int | None = None,
+    by: User | None,
+    now: datetime | None = None,
+) -> Job:
+    """Put a backfill or a recheck in line. Raises jobs.JobRuns where one is unfinished.
+
+    A backfill takes questions that nobody ever checked, a recheck also those that another release
+    did, both with `everything` all; at most `limit`. Where the last one of all was stopped, it goes
+    on with what that had not put, as long as no other release is in service.
+    """
+    params: dict[str, Any] = {"all": everything, "limit": limit}
+    if everything and (begun := _begun_before(kind)):
+        params["since"] = begun.isoformat()
+    return jobs.start(kind=kind, params=params, by=by, now=now)
+
+
+def _begun_before(kind: str) -> datetime | None:
+    last = Job.objects.filter(kind=kind).order_by("-pk").first()
+    if last is None or last.state != Job.State.STOPPED or not last.params.get("all"):
+        return None
+    begun, release = _since(last), releases.active()
+    return begun if release.activated_at is None or release.activated_at < begun else None
+
+
+def _since(job: Job) -> datetime:
+    """What was put from then on has been compared in this job, or one that it goes on with."""
+    written = job.params.get("since")
+    return datetime.fromisoformat(written) if written else job.put_at
+
+
+def due(job: Job) -> QuestionQuerySet:
+    """Questions that this job has still to put. Merged ones too: others are compared with them.
+
+    Raises releases.NoRelease where it depends on which one is in service, and none is.
+    """
+    waits = Q(outbox_entry__settled_at=None, outbox_entry__is_background=True)
+    known = waits & Q(outbox_entry__quarantined_at=None)
+    checked = Q(outbox_entry__settled_at__isnull=False)
+    if job.params.get("all"):
+        known |= checked
+    elif job.kind == Job.Kind.RECHECK:
+        known |= checked & ~Q(outbox_entry__checked_by=releases.active().fingerprint)
+    is_old = Q(outbox_entry__put_at__lt=_since(job))
+    return Question.objects.written().filter(Q(outbox_entry=None) | known & is_old)
+
+
+def tend(*, now: datetime | None = None) -> Job | None:
+    """Bring the job whose turn it is forward; return it, None where there is none to be had.
+
+    Safe to call by anybody and at any time; cheap where no job is unfinished.
+    """
+    deadline = time.monotonic() + PUT_SECONDS
+    try:
+        while (job := _step(now or timezone.now())) and time.monotonic() < deadline:
+            if job.is_finished or job.result.get("is_put"):
+                break
+    except releases.NoRelease:
+        return None  # it waits, as all checks do
+    return job
+
+
+@transaction.atomic
+def _step(now: datetime) -> Job | None:
+    unfinished = Job.objects.unfinished().filter(kind__in=Job.BY_CHECKS).order_by("put_at", "pk")
+    first = unfinished.values_list("pk", flat=True).first()
+    job = unfinished.filter(pk=first).select_for_update(skip_locked=True).first() if first else None
+    if job is None:
+        return None
+    if job.is_to_stop:
+        outbox.take_back(put_at=job.put_at, now=now)
+        return _end(job, Job.State.STOPPED, now)
+    if job.state == Job.State.WAITING:
+        job.state, job.started_at = Job.State.RUNNING, now
+    if not job.result.get("is_put"):
+        _put_slice(job)
+    left = outbox.behind(job.put_at).count()
+    if not left and job.result.get("is_put"):
+        if _is_whole(job):
+            return _end(job, Job.State.DONE, now)
+        job.result = {}  # perhaps one was just checked by the release before: looked through again
+    _note(job, left, now)
+    return job
+
+
+def _put_slice(job: Job) -> None:
+    limit = job.params.get("limit")
+    size = SLICE if limit is None else min(SLICE, limit - job.total)
+    behind = due(job).filter(pk__gt=job.result.get("put_up_to", 0)).order_by("pk")
+    ids = list(behind.values_list("pk", flat=True)[: max(size, 0)])
+    number = outbox.put_all(ids, is_background=True, now=job.put_at) if ids else 0
+    job.total += number
+    job.result = {
+        "put_up_to": ids[-1] if ids else 0,
+        "found": job.result.get("found", 0) + number,
+        "is_put": len(ids) < SLICE,
+    }
+
+
+def _is_whole(job: Job) -> bool:
+    limit = job.params.get("limit")
+    return not job.result["found"] or (limit is not None and job.total >= limit)
+
+
+def _note(job: Job, left: int, now: datetime) -> None:
+    job.done = max(0, job.total - left)
+    job.step = "checking" if job.result.get("is_put") else "putting"
+    seconds = (now - (job.started_at or now)).total_seconds()
+    job.seconds_left = left * seconds / job.done if job.done and job.result.get("is_put") else None
+    job.save()
+
+
+def _end(job: Job, state: str, now: datetime) -> Job:
+    job.state, job.ended_at, job.seconds_left, job.step = state, now, None, ""
+    if state == Job.State.DONE:
+        job.done = job.total
+    job.result = report(job, now=now)
+    job.save()
+    return job
+
+
+def report(job: Job, *, now: datetime | None = None) -> dict[str, Any]:
+    """What came of a job: figures, and the ids of the questions of the largest clusters."""
+    begun, ended = job.started_at or job.put_at, job.ended_at or now or timezone.now()
+    flagged = Flag.objects.filter(
+        lane=Flag.Lane.FLAGGED, flagged_at__gte=begun, flagged_at__lte=ended
+    )
+    found = clusters()
+    stuck = OutboxEntry.objects.quarantined().filter(put_at=job.put_at)
+    return {
+        "questions": job.done,
+        "unchecked": stuck.count(),
+        "flagged": flagged.count(),
+        "likely": flagged.filter(probability__gte=F("release__sure_threshold")).count(),
+        "open": Flag.objects.open().flagged().count(),
+        "clusters": len(found),
+        "pairs": sum(len(members) == 2 for members in found),
+        "largest": found[:LARGEST],
+        "seconds": round((ended - begun).total_seconds(), 1),
+    }
+
+
+def clusters() -> list[list[int]]:
+    """Ids of the live questions that likely open flags hold together, largest cluster first."""
+    likely = Flag.objects.open().flagged().filter(probability__gte=F("release__sure_threshold"))
+    edges = likely.across_threads().values_list("low", "high")  # type: ignore[misc]
+    return components(list(edges))
+
+
+def components(edges: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """What edges join, largest first, ids in order."""
+    parents: dict[int, int] = {}
+
+    def root(one: int) -> int:
+        while (parent := parents.setdefault(one, one)) != one:
+            parents[one] = one = parents[parent]
+        return one
+
+    for low, high in edges:
+        parents[root(high)] = root(low)
+    groups: dict[int, list[int]] = {}
+    for one in sorted(parents):
+        groups.setdefault(root(one), []).append(one)
+    return sorted(groups.values(), key=lambda group: (-len(group), group))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will cost, at most: pairs that were scored before cost nothing."""
+
+    questions: int
+    pairs: int
+    seconds: float  # of one worker process
+
+    @property
+    def minutes(self) -> float:
+        return self.seconds / 60
+
+
+def estimate(job: Job, *, release: Release, scorer: Scorer) -> Estimate:
+    """Measure on some of this portal's questions how long a job will take (it need not be stored).
+
+    Their texts are embedded and a few of them compared with their nearest among the sample.
+    """
+    wanted = due(job)
+    number = wanted.count()
+    if (limit := job.params.get("limit")) is not None:
+        number = min(number, limit)
+    sample = [text_of(question) for question in wanted.order_by("?")[:SAMPLE]]
+    if not sample:
+        return Estimate(0, 0, 0.0)
+    begun = time.perf_counter()
+    vectors = scorer.embed([text.input for text in sample])
+    each = (time.perf_counter() - begun) / len(sample)
+    likeness = vectors @ vectors.T
+    width = min(settings.DEDUP_SHORTLIST, Question.objects.count() - 1)
+    compared, begun = 0, time.perf_counter()
+    for place in range(min(ASKED, len(sample))):
+        nearest = [int(pk) for pk in np.argsort(-likeness[place]) if pk != place][:width]
+        pairs = [Pair(sample[place].input, sample[other].input) for other in nearest]
+        scorer.judge(pairs, [float(likeness[place, other]) for other in nearest])
+        shortlist.draw(
+            Question.objects.exclude(pk=sample[place].question_id),
+            text=sample[place].input,
+            vector=vectors[place],
+            fingerprint=release.embedding_fingerprint,
+            limit=settings.DEDUP_SHORTLIST,
+        )
+        compared += max(1, len(nearest))
+    spent = (time.perf_counter() - begun) / compared
+    pairs_left = number * width
+    return Estimate(number, pairs_left, number * each + pairs_left * spent)
