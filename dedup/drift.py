@@ -1,7 +1,7 @@
 """Whether a release's scores still look as they did when it was new: population stability.
 
-The index sums (share now - share then) * ln(share now / share then) over ten parts that held equally many
-scores at first (Siddiqi 2006, Credit Risk Scorecards; from there the bounds 0.1 and 0.25). Without
+The index sums (share now - share then) * ln(share now / share then) over ten parts that held
+equally many scores at first (Siddiqi 2006, Credit Risk Scorecards; from there the bounds 0.1 and 0.25). Without
 any change it is, times a constant, distributed as chi-square with one degree of freedom less than
 there are parts (Yurdakul and Naranjo 2020): what chance alone may well give is no drift. For that
 each question counts once, not each of its scores, since those hang together.

@@ -2,7 +2,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from dedup import api
-from dedup.views import agreement, asking, card, cluster, deflection, merge_desk, review_queue
+from dedup.views import agreement, asking, card, cluster, deflection, merge_desk, monitoring, review_queue
 
 router = SimpleRouter()
 router.register("flags", api.FlagViewSet, basename="flag")
@@ -36,6 +36,8 @@ urlpatterns = [
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/agreement/", agreement.show_agreement, name="agreement"),
     path("manage/deflection/", deflection.show_deflection, name="deflection"),
+    path("manage/monitoring/", monitoring.show, name="monitoring"),
+    path("manage/monitoring/again/<int:pk>/", monitoring.redeliver, name="redeliver"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),
