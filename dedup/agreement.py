@@ -5,7 +5,6 @@ Two classes, duplicate or not: they decide whether questions are merged and what
 decision that stood and among themselves: who can see another's verdict does not judge alone.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from itertools import combinations
 
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
+from dedup.ml import estimation
 from dedup.models import BlindItem, Review
 from support.models import User
 
 FEWEST = 10  # answers; of fewer nothing is said
-SPREAD = 1.959964  # of a normal distribution, 95 of 100 within it
 STOOD, SAID = Q(expected=Review.Verdict.CONFIRMED), Q(verdict=Review.Verdict.CONFIRMED)
 AGREED = Count("pk", filter=(STOOD & SAID) | (~STOOD & ~SAID))
 
@@ -48,10 +47,7 @@ class Rate:
 
 def wilson(hits: int, of: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927)."""
-    share, extra = hits / of, SPREAD**2 / of
-    middle = share + extra / 2
-    reach = SPREAD * math.sqrt(share * (1 - share) / of + extra / (4 * of))
-    return max(0.0, (middle - reach) / (1 + extra)), min(1.0, (middle + reach) / (1 + extra))
+    return estimation.wilson(hits / of, of)
 
 
 def kappa(said: Sequence[tuple[Hashable, Hashable]]) -> float | None:

@@ -5,8 +5,8 @@ The rules, in the order in which they hold:
 - Only what people said is a label. A pair of which nobody said anything is no negative.
 - What was taken back (an undone review, a merge undone within 30 s) does not count.
 - A verdict speaks of the texts as they were read: where one was edited or erased since, it is out.
-- Of decisions (reviews on the desk, merges made by hand, merges taken back later) the newest counts:
-  who decides anew knows what was decided, and overrules it. "Related" is not a duplicate.
+- Of decisions (reviews on the desk, merges made by hand, merges taken back later) the newest
+  counts: who decides anew knows what was decided, and overrules it. "Related" is not a duplicate.
 - An open "mine is different" takes its pair out, until an agent has decided on it.
 - Answers to known cases are second opinions: one for each person, beside the decision. The label is
   what most of them say, its weight their share of all; where as many say the one as the other, the
@@ -50,7 +50,8 @@ class Label:
     label: float  # 1.0 duplicate, 0.0 not
     weight: float  # how much it counts in training: (0, 1], less where people disagree
     share: float | None  # how probable it was that it is asked; None: never measured with
-    lane: str  # flagged, sampled, chosen; nobody had asked: merged, unmerged, disputed
+    lane: str  # flagged, sampled, chosen; people joined, parted or disputed them unasked:
+    #            merged, unmerged, disputed
     release: str  # name of the release that had asked; "" for none
     probability: float | None  # what that release had said
     by: tuple[int, ...]  # ids of the people, first verdict first
@@ -67,7 +68,7 @@ class _Said:
     by: int
     at: datetime
     source: str  # review, merged, unmerged, blind
-    hashes: tuple[str, str] | None = None  # of the texts that were read, where they are kept
+    read: frozenset[tuple[int, str]] | None = None  # questions with their hashes, where kept
 
 
 def labels(*, until: datetime | None = None) -> list[Label]:
@@ -100,11 +101,12 @@ def _all_said(until: datetime | None) -> dict[Ends, list[_Said]]:
 def _reviews() -> Iterator[tuple[Ends, _Said]]:
     rows = Review.objects.standing().filter(verdict__in=Review.DECISIONS).order_by("pk")
     ends = ("flag__older", "flag__newer", "older_hash", "newer_hash")
-    for verdict, by, at, older, newer, *hashes in rows.values_list(
+    for verdict, by, at, older, newer, older_hash, newer_hash in rows.values_list(
         "verdict", "by", "reviewed_at", *ends
     ):
         is_same = verdict == Review.Verdict.CONFIRMED
-        yield frozenset((older, newer)), _Said(is_same, by, at, "review", (hashes[0], hashes[1]))
+        read = frozenset({(older, older_hash), (newer, newer_hash)})
+        yield frozenset((older, newer)), _Said(is_same, by, at, "review", read)
 
 
 def _merges() -> Iterator[tuple[Ends, _Said]]:
@@ -112,9 +114,9 @@ def _merges() -> Iterator[tuple[Ends, _Said]]:
     text was edited since."""
     asked = Review.objects.filter(merge=OuterRef("pk"), verdict=Review.Verdict.CONFIRMED)
     went_along = Review.objects.filter(merge=OuterRef("pk"), undone_at=OuterRef("undone_at"))
-    by_hand = Q(undone_at=None) & ~Exists(asked) & _unedited_since("merged_at")
+    by_hand = Q(undone_at=None) & ~Exists(asked) & unedited_since("merged_at")
     back = Q(undone_at__gt=F("merged_at") + UNDO) & ~Exists(went_along)
-    edges = Merge.objects.filter(by_hand | back & _unedited_since("undone_at")).order_by("pk")
+    edges = Merge.objects.filter(by_hand | back & unedited_since("undone_at")).order_by("pk")
     for edge in edges:
         ends = frozenset((edge.duplicate_id, edge.canonical_id))
         if edge.undone_at and edge.undone_by_id:
@@ -123,7 +125,8 @@ def _merges() -> Iterator[tuple[Ends, _Said]]:
             yield ends, _Said(True, edge.merged_by_id, edge.merged_at, "merged")
 
 
-def _unedited_since(time: str, ends: Collection[str] = ("duplicate", "canonical")) -> Q:
+def unedited_since(time: str, ends: Collection[str] = ("duplicate", "canonical")) -> Q:
+    """Rows of whose questions neither text was edited after that time."""
     unedited = Q()
     for end in ends:
         edited_at = f"{end}__edited_at"
@@ -134,7 +137,7 @@ def _unedited_since(time: str, ends: Collection[str] = ("duplicate", "canonical"
 def _second_opinions() -> Iterator[tuple[Ends, _Said]]:
     """Answers to known cases whose texts are still those that were shown."""
     rows = BlindItem.objects.filter(
-        _unedited_since("drawn_at", ("flag__older", "flag__newer")), verdict__in=Review.DECISIONS
+        unedited_since("drawn_at", ("flag__older", "flag__newer")), verdict__in=Review.DECISIONS
     ).order_by("pk")
     for verdict, by, at, older, newer in rows.values_list(
         "verdict", "by", "decided_at", "flag__older", "flag__newer"
@@ -176,8 +179,8 @@ def _label(
 ) -> Label | None:
     """What was said of one pair, or None where it is out."""
     older, newer = sorted((texts[pk] for pk in ends), key=lambda text: text.order)
-    read = {(older.hash, newer.hash), None}
-    fresh = [verdict for verdict in verdicts if verdict.hashes in read]
+    as_now = frozenset((text.question_id, text.hash) for text in (older, newer))
+    fresh = [verdict for verdict in verdicts if verdict.read in (as_now, None)]
     is_disputed = flag and flag.disputed_at and flag.status == Flag.Status.OPEN
     counted = [] if is_disputed else _counted(fresh)
     for_it = sum(verdict.is_same for verdict in counted)
@@ -213,19 +216,29 @@ def _counted(verdicts: Iterable[_Said]) -> list[_Said]:
 
 def _asked(flag: Flag | None, decision: _Said) -> dict[str, Any]:
     """How a pair came to be asked about, and what the release that asked had said."""
-    if flag is None:
-        lane = "unmerged" if decision.source == "unmerged" else "merged"
+    lane = _lane(flag, decision)
+    if flag is None or lane in ("merged", "unmerged", "disputed"):
         unknown = {"cosine": None, "logit": None, "probability": None}
         return {"lane": lane, "share": None, "release": "", **unknown}
     said = flag.said or {}  # type: ignore[attr-defined] - annotated
     return {
-        "lane": flag.lane,
+        "lane": lane,
         "share": flag.asked_share,
         "release": flag.release.name,
         "probability": flag.probability,
         "cosine": said.get("cosine"),
         "logit": said.get("logit"),
     }
+
+
+def _lane(flag: Flag | None, decision: _Said) -> str:
+    """How a pair came to be asked about, also where all see its score since."""
+    if flag is None or (flag.asked_share is None and flag.lane == Flag.Lane.FLAGGED):
+        if flag and flag.disputed_at:
+            return "disputed"
+        return "merged" if decision.is_same else "unmerged"
+    is_drawn = flag.asked_share is not None and flag.asked_share < 1
+    return Flag.Lane.SAMPLED.value if is_drawn else flag.lane
 
 
 def segments(question: Question, text: Text) -> dict[str, str]:
@@ -284,7 +297,7 @@ class Groups:
         """Duplicates always; others as long as the group is not too large."""
         first, second = self.name_of(one), self.name_of(other)
         sizes = {pk: self.size.get(pk, 1) for pk in (first, second)}
-        if first == second or not is_same and sum(sizes.values()) > LARGEST_GROUP:
+        if first == second or (not is_same and sum(sizes.values()) > LARGEST_GROUP):
             return
         stays, goes = sorted(sizes, key=lambda pk: (-sizes[pk], pk))
         self.above[goes] = stays
