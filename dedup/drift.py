@@ -1,10 +1,10 @@
 """Whether a release's scores still look as they did when it was new: population stability.
 
 The index sums (share now - share then) * ln(share now / share then) over ten parts that held
-equally many scores at first (Siddiqi 2006, Credit Risk Scorecards; from there the bounds 0.1 and 0.25). Without
-any change it is, times a constant, distributed as chi-square with one degree of freedom less than
-there are parts (Yurdakul and Naranjo 2020): what chance alone may well give is no drift. For that
-each question counts once, not each of its scores, since those hang together.
+equally many scores at first (Siddiqi 2006, Credit Risk Scorecards; from there the bounds 0.1 and
+0.25). Without any change it is, times a constant, distributed as chi-square with one degree of
+freedom less than there are parts (Yurdakul and Naranjo 2020): what chance alone may well give is no
+drift. For that each question counts once, not each of its scores, since those hang together.
 
 Counted are scores whose newer question was asked within the time looked at: older ones that are
 checked again would tell of the past.
@@ -109,6 +109,10 @@ class Drift:
         if self.psi < MOVED or self.psi <= self.by_chance:
             return "steady"
         return "strong" if self.psi >= STRONG else "moved"
+
+    @property
+    def measure_label(self) -> str:
+        return str(Baseline.Measure(self.measure).label)
 
     @property
     def scores_then(self) -> int:

@@ -2,7 +2,17 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from dedup import api
-from dedup.views import agreement, asking, card, cluster, deflection, merge_desk, monitoring, review_queue
+from dedup.views import (
+    agreement,
+    asking,
+    card,
+    cluster,
+    deflection,
+    merge_desk,
+    monitoring,
+    review_queue,
+    weekly,
+)
 
 router = SimpleRouter()
 router.register("flags", api.FlagViewSet, basename="flag")
@@ -36,6 +46,7 @@ urlpatterns = [
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/agreement/", agreement.show_agreement, name="agreement"),
     path("manage/deflection/", deflection.show_deflection, name="deflection"),
+    path("manage/report/", weekly.show, name="audit_week"),
     path("manage/monitoring/", monitoring.show, name="monitoring"),
     path("manage/monitoring/again/<int:pk>/", monitoring.redeliver, name="redeliver"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from django.contrib import messages
@@ -71,7 +72,9 @@ def _stages(since: datetime, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _p95s(by_day: dict[str, dict[datetime, timing.Histogram]], stages: Sequence[Stage]) -> list[Any]:
+def _p95s(
+    by_day: dict[str, dict[datetime, timing.Histogram]], stages: Sequence[Stage]
+) -> list[Any]:
     """Of each of these stages, within how many seconds 95 in 100 were done, day by day."""
     return [
         Series(str(name.label), [(day.date(), one.p95) for day, one in by_day[name].items()])
@@ -143,11 +146,13 @@ def _parts(whole: Drift, baseline: Baseline) -> list[Series]:
     ends = [number_words(edge) for edge in baseline.edges]
     if not ends:
         return []
-    names = [f"< {ends[0]}", *(f"{low}–{high}" for low, high in zip(ends, ends[1:], strict=False)),
+    names = [f"< {ends[0]}", *(f"{low}–{high}" for low, high in pairwise(ends)),
              f"≥ {ends[-1]}"]  # fmt: skip
     series = [(_("At first"), whole.then), (_("Lately"), whole.now)]
     return [
-        Series(name, [(part, count / sum(counts)) for part, count in zip(names, counts, strict=True)])
+        Series(
+            name, [(part, count / sum(counts)) for part, count in zip(names, counts, strict=True)]
+        )
         for name, counts in series
         if sum(counts)
     ]

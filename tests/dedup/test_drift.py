@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from dedup import drift
 from dedup.models import Baseline, Score
-from tests.factories import ProductFactory, QuestionFactory, ReleaseFactory, UserFactory
+from tests.dedup.watched import ask_many
+from tests.factories import ProductFactory, ReleaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -22,12 +23,9 @@ def release(db):
 
 def fill(release, *, questions, each, asked_at, power, **fields):
     """Questions with so many scores each; their probabilities are even numbers to this power."""
-    fields.setdefault("product", ProductFactory())
-    fields.setdefault("asked_by", UserFactory())
-    others = [QuestionFactory(asked_at=asked_at - timedelta(days=99)) for _ in range(each)]
+    others = ask_many(each, asked_at=asked_at - timedelta(days=99))
     rows = []
-    for number in range(questions):
-        newer = QuestionFactory(asked_at=asked_at, **fields)
+    for number, newer in enumerate(ask_many(questions, asked_at=asked_at, **fields)):
         for place, other in enumerate(others):
             even = ((number * each + place) % 97 + 0.5) / 97
             rows.append(

@@ -5,17 +5,12 @@ import random
 from collections import Counter
 from datetime import datetime, timedelta
 
-from dedup import alerts, drift, review, timing, watching
-from dedup.models import Alert, Baseline, BlindItem, Delivery, Score
+from dedup import alerts, drift, timing, watching
+from dedup.models import Alert, Baseline, BlindItem, Delivery, Flag, Review, Score
 from dedup.timing import Stage
 from support import audit
-from tests.factories import (
-    FlagFactory,
-    ProductFactory,
-    QuestionFactory,
-    ReleaseFactory,
-    UserFactory,
-)
+from support.models import Question, User
+from tests.factories import ProductFactory, ReleaseFactory, UserFactory
 
 SECONDS = {
     Stage.CLAIM: 0.004, Stage.EMBED: 0.03, Stage.SHORTLIST: 0.02, Stage.SCORE: 0.3,
@@ -36,13 +31,20 @@ def time_stages(*, now: datetime, days: int) -> None:
         timing.write(noted, now=now - timedelta(hours=hours))
 
 
+def ask_many(number: int, **fields) -> list[Question]:
+    """So many questions at once, of one person."""
+    fields.setdefault("product", ProductFactory())
+    fields.setdefault("asked_by", User.objects.order_by("pk").first() or UserFactory())
+    made = [Question(title=f"How do I change bulb {one}?", **fields) for one in range(number)]
+    return Question.objects.bulk_create(made)
+
+
 def score_lately(release, *, now: datetime, questions: int, each: int, power: float, **fields):
     """New questions with scores, whose probabilities are even numbers to this power."""
     asked_at = now - timedelta(days=1)
-    others = [QuestionFactory(asked_at=now - timedelta(days=99)) for _ in range(each)]
+    others = ask_many(each, asked_at=now - timedelta(days=99))
     rows = []
-    for number in range(questions):
-        newer = QuestionFactory(asked_at=asked_at, **fields)
+    for number, newer in enumerate(ask_many(questions, asked_at=asked_at, **fields)):
         for place, other in enumerate(others):
             even = ((number * each + place) % 97 + 0.5) / 97
             rows.append(
@@ -54,7 +56,10 @@ def score_lately(release, *, now: datetime, questions: int, each: int, power: fl
 
 def baseline(release, *, now: datetime) -> None:
     """What its scores looked like at first: even numbers squared."""
-    for measure, edge in (("probability", lambda i: (i / 10) ** 2), ("cosine", lambda i: 0.4 + i / 20)):
+    for measure, edge in (
+        ("probability", lambda i: (i / 10) ** 2),
+        ("cosine", lambda i: 0.4 + i / 20),
+    ):
         segments = ["", "asker:known", "language:", "length:short"]
         Baseline.objects.create(
             release=release, measure=measure, edges=[edge(i) for i in range(1, 10)],
@@ -66,14 +71,19 @@ def baseline(release, *, now: datetime) -> None:
 
 def decide(release, by, *, at: datetime, confirmed: int, dismissed: int, **fields) -> None:
     """Flags of this release that somebody decided on."""
-    for place in range(confirmed + dismissed):
-        newer = QuestionFactory(asked_at=at - timedelta(hours=2), **fields)
-        flag = FlagFactory(release=release, newer=newer, flagged_at=at - timedelta(hours=1))
-        if place < confirmed:
-            made = review.confirm(flag=flag, canonical=flag.older, by=by)
-        else:
-            made = review.dismiss(flag=flag, by=by)
-        type(made).objects.filter(pk=made.pk).update(reviewed_at=at)
+    verdicts = ["confirmed"] * confirmed + ["dismissed"] * dismissed
+    older = ask_many(len(verdicts), asked_at=at - timedelta(days=50))
+    newer = ask_many(len(verdicts), asked_at=at - timedelta(hours=2), **fields)
+    flags = Flag.objects.bulk_create(
+        Flag(older=one, newer=other, older_hash="o", newer_hash="n", probability=0.9,
+             release=release, status=verdict, flagged_at=at - timedelta(hours=1), decided_at=at)
+        for one, other, verdict in zip(older, newer, verdicts, strict=True)
+    )  # fmt: skip
+    Review.objects.bulk_create(
+        Review(flag=flag, verdict=flag.status, by=by, reviewed_at=at, probability=0.9,
+               release=release.name, older_hash="o", newer_hash="n")
+        for flag in flags
+    )  # fmt: skip
 
 
 def live_a_while(*, now: datetime, by, other) -> None:
