@@ -33,12 +33,20 @@ class Rate:
         return round(100 * self.agreed / self.asked)
 
     @property
+    def low(self) -> float:
+        return wilson(self.agreed, self.asked)[0]
+
+    @property
+    def high(self) -> float:
+        return wilson(self.agreed, self.asked)[1]
+
+    @property
     def low_percent(self) -> int:
-        return round(100 * wilson(self.agreed, self.asked)[0])
+        return round(100 * self.low)
 
     @property
     def high_percent(self) -> int:
-        return round(100 * wilson(self.agreed, self.asked)[1])
+        return round(100 * self.high)
 
     @property
     def is_enough(self) -> bool:

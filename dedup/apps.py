@@ -1,3 +1,5 @@
+from collections.abc import Collection
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -8,12 +10,13 @@ class DedupConfig(AppConfig):
 
     def ready(self) -> None:
         from dedup import checks, erasing, exporting  # noqa: F401, PLC0415 - needs ready apps
-        from support import merging, permissions  # noqa: PLC0415 - their models need ready apps
+        from support import merging, permissions, sweep  # noqa: PLC0415 - their models need ready apps
         from support.erasing import ERASE_RULES  # noqa: PLC0415
         from support.exporting import EXPORT_RULES  # noqa: PLC0415
 
         ERASE_RULES.update(erasing.RULES)
         EXPORT_RULES.update(exporting.RULES)
+        sweep.SIGNS_OF_LIFE.append(_note_alive)
 
         merging.MERGE_RULES.update(
             {
@@ -41,3 +44,11 @@ class DedupConfig(AppConfig):
                 "dedup.view_score",
             }
         )
+
+
+def _note_alive(name: str, queues: Collection[str]) -> None:
+    from django.utils import timezone  # noqa: PLC0415 - needs ready apps
+
+    from dedup import watching  # noqa: PLC0415
+
+    watching.note_alive(name, queues, now=timezone.now())

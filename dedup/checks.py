@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's word
 
-from dedup import cascade, releases
+from dedup import cascade, releases, webhooks
 from dedup.ml.artifact import MANIFEST, ArtifactRefused, read_manifest
 
 HARD_LIMIT_SECONDS = 45  # a check that takes longer is killed
@@ -51,6 +51,21 @@ def check_cascade(**_: Any) -> list[CheckMessage]:
         cascade.named()
     except ArtifactRefused as error:
         return [Warning(f"DEDUP_CASCADE {settings.DEDUP_CASCADE}: {error}", id="dedup.W012")]
+    return []
+
+
+@register()
+def check_webhook(**_: Any) -> list[CheckMessage]:
+    """Where alerts are sent to is an address that may be sent to, with a secret that signs."""
+    if not settings.ALERT_WEBHOOK:
+        return []
+    try:
+        webhooks.read_url(settings.ALERT_WEBHOOK, allows_private=settings.ALERT_WEBHOOK_PRIVATE)
+    except webhooks.AddressRefused as error:
+        return [Error(f"ALERT_WEBHOOK is refused: {error}.", id="dedup.E005")]
+    if not webhooks.is_secret(settings.ALERT_WEBHOOK_SECRET):
+        hint = "ALERT_WEBHOOK_SECRET must be whsec_ and at least 24 random bytes in base64."
+        return [Error(hint, id="dedup.E006")]
     return []
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -12,14 +12,15 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 
-from dedup import decision, embedding, flagging, scoring, shortlist
+from dedup import decision, embedding, flagging, scoring, shortlist, timing
 from dedup.decision import ScoredCandidate
 from dedup.flagging import Findings
 from dedup.ml.pairs import AlignedWords, Scorer
 from dedup.models import Release
 from dedup.texts import Text, text_of
+from dedup.timing import Stage
 from support import merging, outbox
-from support.models import Question
+from support.models import OutboxEntry, Question
 from support.outbox import Claim
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ BATCH_SECONDS = (
 OUTAGES = ("08", "53", "57P")
 
 
+@timing.batch()
 def check_waiting(*, limit: int) -> int:
     """Check up to `limit` questions of the outbox; return how many were settled.
 
@@ -39,7 +41,11 @@ def check_waiting(*, limit: int) -> int:
     """
     release, scorer = scoring.active_scorer()
     scorer = scoring.with_student(release, scorer)
+    begun = time.perf_counter()
     claims = outbox.claim(limit=limit, now=timezone.now())
+    if claims:
+        passed = (time.perf_counter() - begun) / len(claims)
+        timing.note(Stage.CLAIM, passed, times=len(claims))
     left = list(claims)
     deadline = time.monotonic() + BATCH_SECONDS
     try:
@@ -53,13 +59,23 @@ def check_waiting(*, limit: int) -> int:
             _give_back(left)
             raise
         log.exception("A check failed with %d questions left", len(left))
+        timing.note(Stage.FAILED, 0)
         outbox.fail(left, error=error, now=timezone.now())
         return len(claims) - len(left)
     except BaseException:  # told to stop: nobody's fault
         outbox.release(left)
         raise
     outbox.release(left)
+    _note_waits([one.question_id for one in claims if one not in left and not one.is_background])
     return len(claims) - len(left)
+
+
+def _note_waits(question_ids: Collection[int]) -> None:
+    """Count how long these questions waited, from the moment that they were put up for a check."""
+    entries = OutboxEntry.objects.filter(question__in=question_ids)
+    for entry in entries if question_ids else []:
+        if entry.settled_at:  # else it was edited meanwhile, and waits anew
+            timing.note(Stage.WAITED, (entry.settled_at - entry.put_at).total_seconds())
 
 
 def _gives_way(claim: Claim) -> bool:
@@ -87,7 +103,8 @@ def check(
     """Yield what is found about each claimed question, one after the other."""
     questions = Question.objects.in_bulk([claim.question_id for claim in claims])
     texts = {pk: text_of(question) for pk, question in questions.items()}
-    vectors = embedding.renew(list(texts.values()), scorer=scorer)
+    with timing.stage(Stage.EMBED, times=len(texts)):
+        vectors = embedding.renew(list(texts.values()), scorer=scorer)
     for claim in claims:
         text = texts[claim.question_id]
         yield claim, find(text, vectors[text.question_id], release=release, scorer=scorer)
@@ -97,13 +114,14 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
     """Compare one question with all others: agents see all of them, so nothing is left out."""
     # As values: with a subquery in it the planner reads all rows instead of walking an index.
     own_thread = list(Question.objects.of_threads(text.question_id).values_list("pk", flat=True))
-    candidates = shortlist.draw(
-        Question.objects.exclude(pk__in=own_thread),
-        text=text.input,
-        vector=vector,
-        fingerprint=scorer.embedding_fingerprint,
-        limit=settings.DEDUP_SHORTLIST,
-    )
+    with timing.stage(Stage.SHORTLIST):
+        candidates = shortlist.draw(
+            Question.objects.exclude(pk__in=own_thread),
+            text=text.input,
+            vector=vector,
+            fingerprint=scorer.embedding_fingerprint,
+            limit=settings.DEDUP_SHORTLIST,
+        )
     roots = {candidate.question_id: candidate.root_id for candidate in candidates}
     others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=roots)}
     # One whose vector is missing or of an older text waits for its own check, and meets this there.
@@ -114,7 +132,8 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
         and candidate.cosine is not None
         and candidate.text_hash == others[candidate.question_id].hash
     ]
-    judged = scoring.score(text, given, release=release, scorer=scorer)
+    with timing.stage(Stage.SCORE):
+        judged = scoring.score(text, given, release=release, scorer=scorer)
     scored = [
         ScoredCandidate(
             other.question_id,
@@ -137,7 +156,8 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
         draw=lambda one: decision.permanent_number(text, others[one.question_id]),
     )
     asked = [*to_flag, *(one.candidate for one in sampled)]
-    aligned = align(text, [others[one.question_id] for one in asked], scorer=scorer)
+    with timing.stage(Stage.ALIGN):
+        aligned = align(text, [others[one.question_id] for one in asked], scorer=scorer)
     return Findings(text, others, scored, to_flag, release, aligned, sampled)
 
 
@@ -152,6 +172,7 @@ def align(text: Text, others: Sequence[Text], *, scorer: Scorer) -> dict[int, li
         raise
     except Exception:
         log.exception("Question %s is checked without its aligned words", text.question_id)
+        timing.note(Stage.UNALIGNED, 0)
         return {}
     return {other.question_id: words for other, words in zip(others, found, strict=True)}
 
@@ -164,6 +185,7 @@ def _settle(claim: Claim, findings: Findings, now: datetime | None = None) -> No
             flagging.write(findings, now=moment)
 
     try:
-        settle()
+        with timing.stage(Stage.WRITE):
+            settle()
     except outbox.ClaimLost:
         log.info("Question %s changed while it was checked", claim.question_id)

@@ -13,7 +13,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 from django.utils import timezone
 
-from dedup import shortlist
+from dedup import shortlist, timing
 from dedup.ml.text import model_input
 from dedup.models import Draft
 from support import outbox
@@ -96,7 +96,8 @@ def similar(
     `only_likely` leaves out what it finds unlikely to be the same, and what it did not read. Saves
     nothing beyond the moment.
     """
-    deadline = time.monotonic() + settings.DEDUP_SUGGEST_SECONDS - WORDS_SECONDS
+    begun = time.monotonic()
+    deadline = begun + settings.DEDUP_SUGGEST_SECONDS - WORDS_SECONDS
     text = model_input(title, body)
     draft = Draft(
         pk=uuid.uuid4(), text=text, reader_id=reader.pk, product_id=product_id, limit=limit,
@@ -106,7 +107,9 @@ def similar(
     if ids is None:
         words = shortlist.draw(readable_by(reader, product_id), text=text, limit=limit)
         ids = [candidate.question_id for candidate in words]
-    return Suggestions(_as_canonical(ids, reader)[:limit], ranked_by)
+    found = Suggestions(_as_canonical(ids, reader)[:limit], ranked_by)
+    timing.note_now(f"suggest_{ranked_by}", time.monotonic() - begun)
+    return found
 
 
 def _ask_worker(draft: Draft, deadline: float) -> tuple[list[int] | None, Ranking]:

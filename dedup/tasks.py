@@ -8,7 +8,17 @@ from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import backfilling, deflection, idle, pipeline, releases, reranking, scoring
+from dedup import (
+    alerts,
+    backfilling,
+    deflection,
+    idle,
+    pipeline,
+    releases,
+    reranking,
+    scoring,
+    timing,
+)
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.job_tasks import follow_in_shadow, run_jobs  # noqa: F401 - for a worker of all queues
 from dedup.ml.artifact import ArtifactRefused
@@ -43,8 +53,26 @@ def suggest(draft_id: str, **_: object) -> None:
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
 def forget_deflections(**_: object) -> None:
-    """Drop what came of suggestions more than a year ago."""
-    deflection.forget_old(now=timezone.now())
+    """Drop what is kept for a time only: what came of suggestions, stage times, alerts."""
+    now = timezone.now()
+    deflection.forget_old(now=now)
+    timing.forget_old(now=now)
+    alerts.forget_old(now=now)
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
+def look_at_bounds(*, stands_in: bool = False, **_: object) -> None:
+    """See whether a bound was crossed, and tell; a stand-in only if nobody else has for long."""
+    now = timezone.now()
+    if not stands_in or alerts.is_overdue(now=now):
+        alerts.look(now=now)
+        alerts.deliver_due(now=now)
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
+def send_alerts(**_: object) -> None:
+    """Send the messages about alerts that are due, as those that did not leave at once."""
+    alerts.deliver_due(now=timezone.now())
 
 
 @worker_process_init.connect

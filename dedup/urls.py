@@ -14,6 +14,8 @@ from dedup.views import (
     release_list,
     review_queue,
     thresholds,
+    monitoring,
+    weekly,
 )
 
 router = SimpleRouter()
@@ -66,6 +68,9 @@ urlpatterns = [
     path("manage/thresholds/", thresholds.show, name="thresholds"),
     path("manage/thresholds/move/", thresholds.move, name="threshold_move"),
     path("manage/thresholds/<int:pk>/take-back/", thresholds.take_back, name="threshold_take_back"),
+    path("manage/report/", weekly.show, name="audit_week"),
+    path("manage/monitoring/", monitoring.show, name="monitoring"),
+    path("manage/monitoring/again/<int:pk>/", monitoring.redeliver, name="redeliver"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),

@@ -71,6 +71,23 @@ CONF: dict[str, Any] = {
             "schedule": 300.0,
             "options": {"expires": 300.0},
         },
+        "look-at-bounds": {
+            "task": "dedup.tasks.look_at_bounds",
+            "schedule": 600.0,
+            "options": {"expires": 600.0},
+        },
+        # Where no worker checks any more, the one for suggestions notices.
+        "look-at-bounds-for-others": {
+            "task": "dedup.tasks.look_at_bounds",
+            "schedule": 600.0,
+            "kwargs": {"stands_in": True},
+            "options": {"expires": 600.0, "queue": "interactive"},
+        },
+        "send-alerts": {
+            "task": "dedup.tasks.send_alerts",
+            "schedule": 60.0,
+            "options": {"expires": 60.0},
+        },
         "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
     },
     "broker_connection_retry_on_startup": True,

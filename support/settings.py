@@ -79,6 +79,18 @@ DEDUP_TRAINING_MINUTES = _number("DEDUP_TRAINING_MINUTES", 60)  # that a trainin
 DEDUP_SHADOW_PER_HOUR = int(_number("DEDUP_SHADOW_PER_HOUR", 2_000))
 DEDUP_TRAINING_MEMORY_MB = int(_number("DEDUP_TRAINING_MEMORY_MB", 4096))  # of a job; 0: any
 
+# --- Alerts -----------------------------------------------------------------------------------
+
+# Who is told by mail that a bound was crossed; empty: admins whose address is confirmed.
+ALERT_MAIL = _list("ALERT_MAIL")
+ALERT_WEBHOOK = _text("ALERT_WEBHOOK")  # https address that is told too; empty: none
+ALERT_WEBHOOK_SECRET = _text("ALERT_WEBHOOK_SECRET")  # whsec_ and base64: signs what is sent there
+ALERT_WEBHOOK_PRIVATE = _flag("ALERT_WEBHOOK_PRIVATE")  # may lie in our own network, without https
+ALERT_UNCHECKED_SECONDS = _number("ALERT_UNCHECKED_SECONDS", 600)  # a question waits for its check
+ALERT_CHECK_SECONDS = _number("ALERT_CHECK_SECONDS", 60)  # of 95 in 100 from asking to checked
+ALERT_WORKER_SECONDS = _number("ALERT_WORKER_SECONDS", 300)  # no worker that checks was seen
+ALERT_PSI = _number("ALERT_PSI", 0.25)  # scores look otherwise than when the release was new
+
 # --- Django -----------------------------------------------------------------------------------
 
 INSTALLED_APPS = [

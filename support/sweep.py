@@ -7,6 +7,7 @@ own check what waits: the worker's main process must never load the networks, si
 import logging
 import sys
 import threading
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,8 @@ from support.models import OutboxEntry
 
 log = logging.getLogger(__name__)
 
+# What is told that a worker lives, by its name and its queues: dedup keeps that.
+SIGNS_OF_LIFE: list[Callable[[str, Collection[str]], None]] = []
 CHECK_COMMAND = [sys.executable, str(settings.BASE_DIR / "manage.py"), "check_waiting"]
 
 
@@ -30,6 +33,7 @@ class Sweep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
+        self.parent = parent
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
@@ -45,9 +49,19 @@ class Sweep(bootsteps.StartStopStep):
         while not self.stopping.wait(settings.DEDUP_SWEEP_SECONDS):
             try:
                 close_old_connections()
+                give_sign(self.parent)
                 sweep_once(self.stopping)
             except Exception:
                 log.exception("The sweep failed, and tries again")
+
+
+def give_sign(worker: Any) -> None:
+    """Tell who keeps it that this worker lives. That this fails holds up no sweep."""
+    for told in SIGNS_OF_LIFE:
+        try:
+            told(worker.hostname, list(worker.app.amqp.queues.consume_from))
+        except Exception as error:
+            log.warning("A sign of life is lost: %s", type(error).__name__)
 
 
 def sweep_once(stopping: threading.Event) -> str:

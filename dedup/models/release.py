@@ -119,13 +119,14 @@ class Score(models.Model):
                 name="score_logit_where_cross_encoder_read",
             ),
         ]
-        indexes = [  # see dedup.replaying and dedup.moving
-            models.Index(
+        indexes = [
+            models.Index(  # see dedup.replaying and dedup.moving
                 fields=["release", "newer"],
                 include=["older", "probability"],
                 condition=Q(probability__gte=0.004),
                 name="score_likely",
-            )
+            ),
+            models.Index(fields=["release", "scored_at"], name="score_by_time"),
         ]
 
     def __str__(self) -> str:

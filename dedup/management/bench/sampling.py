@@ -48,7 +48,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list[Table]]:
     """Figures, and the table that shows them."""
     found: dict[str, Any] = {
-        name: options[name] for name in ("release", "portals", "pairs", "candidates", "prior", "seed")
+        name: options[name]
+        for name in ("release", "portals", "pairs", "candidates", "prior", "seed")
     }
     found["lines"] = []
     for name, files in SETS.items():
@@ -143,9 +144,7 @@ def asked_below(
     said: np.ndarray, threshold: float, per_question: float, rng: np.random.Generator
 ) -> Iterator[tuple[int, float]]:
     """Which of one question's pairs are asked about without their score, and how probable it was."""
-    scored = [
-        ScoredCandidate(row, row, "", 0.0, 0.0, float(said[row])) for row in range(len(said))
-    ]
+    scored = [ScoredCandidate(row, row, "", 0.0, 0.0, float(said[row])) for row in range(len(said))]
     numbers = rng.random(len(said))
     for one in decision.sample(
         scored,
