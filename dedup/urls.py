@@ -10,11 +10,11 @@ from dedup.views import (
     deflection,
     long_work,
     merge_desk,
+    monitoring,
     release,
     release_list,
     review_queue,
     thresholds,
-    monitoring,
     weekly,
 )
 

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dedup', '0007_pairs_are_chosen_to_learn_from'),
+        ("dedup", "0009_releases_have_reports"),
         ('support', '0013_checks_in_the_background'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -9,8 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dedup', '0007_pairs_are_chosen_to_learn_from'),
-        ('dedup', '0011_scores_say_who_settled_them'),
+        ("dedup", "0012_a_release_runs_in_the_shadow"),
         ('support', '0013_checks_in_the_background'),
     ]
 

@@ -31,7 +31,7 @@ __all__ = [
     "ReviewQuerySet",
     "SavedView",
     "Score",
-    "ThresholdChange",
     "StageTime",
+    "ThresholdChange",
     "Worker",
 ]
