@@ -8,6 +8,11 @@ from pathlib import Path
 from support import local
 
 services: local.Services | None = None
+STARTED = "ASKONCE_TESTS_STARTED"  # which services were started for this run, not given to it
+
+# A process of a parallel run has services of its own: bells and killed brokers are not for others.
+for name in os.environ.get(STARTED, "").split():
+    del os.environ[name]
 
 if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on busy cores wait for each other
@@ -17,6 +22,8 @@ if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
     folder = Path(tempfile.mkdtemp(prefix="askonce-tests-"))
     os.environ["ASKONCE_FOLDER"] = str(folder)
     services = local.start(folder, keep=False, durable=False)
+    ours = {"DATABASE_URL": services.postgres, "REDIS_URL": services.valkey}
+    os.environ[STARTED] = " ".join(name for name, server in ours.items() if server)
     os.environ["DATABASE_URL"] = services.database_url
     os.environ["REDIS_URL"] = services.redis_url
 
