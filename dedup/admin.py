@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from dedup import desk, models, releases, review
+from dedup import desk, models, promoting, review
 from dedup.ml.artifact import ArtifactRefused
 from support import merging
 from support.admin import MergeAdmin, ReadOnly
@@ -150,8 +150,8 @@ class ReleaseAdmin(ReadOnly):
             messages.error(request, gettext("Choose one release."))
             return
         try:
-            release = releases.activate(release=chosen.get(), by=request.user)  # type: ignore[arg-type]
-        except ArtifactRefused as error:
+            release = promoting.promote(release=chosen.get(), by=request.user)  # type: ignore[arg-type]
+        except (ArtifactRefused, promoting.GatesShut) as error:
             messages.error(request, gettext("Refused: %(reason)s") % {"reason": error})
             return
         said = gettext("%(release)s is in service.")

@@ -241,5 +241,5 @@ def bound_memory() -> None:
 def has_waiting(now: datetime) -> bool:
     """Whether a job waits for a worker, or for another one after its own died."""
     dead = Q(state=Job.State.RUNNING, seen_at__lt=now - SILENT)
-    by_workers = Job.objects.exclude(kind__in=Job.BY_CHECKS)
-    return by_workers.filter(Q(state=Job.State.WAITING) | dead).exists()
+    free = Job.objects.filter(Q(state=Job.State.WAITING) | dead)
+    return free.exclude(kind__in=Job.BY_CHECKS).exists()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def train(run: jobs.Run) -> dict[str, Any]:
     Checkpoints lie in the job's folder, so that another run goes on with them where this one is
     killed. Raises jobs.JobFailed where it cannot be done, jobs.JobStopped where somebody ended it.
     """
-    work = settings.LOCAL_FOLDER / "training" / f"job-{run.job.pk}"
+    work = settings.DEDUP_TRAINING_FOLDER / f"job-{run.job.pk}"
     try:
         release = _make(run, work)
     except jobs.JobLost:
@@ -100,7 +101,7 @@ def train(run: jobs.Run) -> dict[str, Any]:
 
 def _make(run: jobs.Run, work: Path) -> Release:
     run.progress(0, 0, READING)
-    parent, folder = _parent(), _writable_folder()
+    parent, folder = parent_release(), writable_folder()
     known = feedback.labels(until=run.job.started_at)
     tune, hold = asked(known, "tune"), asked(known, "hold")
     _require_enough(tune)
@@ -118,7 +119,8 @@ def _make(run: jobs.Run, work: Path) -> Release:
     return releases.add(name)
 
 
-def _parent() -> Release:
+def parent_release() -> Release:
+    """The release in service, whole. Raises jobs.JobFailed."""
     try:
         parent = releases.active()
         verify(releases.folder_of(parent))
@@ -129,7 +131,7 @@ def _parent() -> Release:
     return parent
 
 
-def _writable_folder() -> Path:
+def writable_folder() -> Path:
     """Where releases are made. Raises jobs.JobFailed where nothing can be written there."""
     folder = releases.made_folder()
     probe = folder / f".probe-{timezone.now():%H%M%S%f}"
@@ -181,7 +183,7 @@ def free_name(parent: str, *, now: datetime) -> str:
 
 
 def prepare(known: Sequence[Label], parent: Release, *, seed: int) -> Lesson:
-    """What is learned from these labels; those of the parts `tune` and `hold` have no part in it."""
+    """What is learned from these labels; of the parts `tune` and `hold` nothing is."""
     learned = [label for label in known if label.part == "train"]
     groups = _joined(learned)
     judged = [(label, _is_stop(label, groups)) for label in learned]
@@ -326,13 +328,14 @@ def _finetune(
             bi=before / "bi-encoder",
             start=before / "cross-encoder" if is_current else None,
             taught=lesson.taught, tune=lesson.stop, replay=lesson.replay, out=out, plan=plan,
-            progress=_told(run),
+            progress=told(run),
         )  # fmt: skip
     except FloatingPointError as error:
         raise jobs.JobFailed(UNSTABLE) from error
 
 
-def _told(run: jobs.Run) -> Callable[[int, int, str, float | None], None]:
+def told(run: jobs.Run) -> Callable[[int, int, str, float | None], None]:
+    """How the networks' part says how far it is, as the job's own sign of life."""
     return lambda done, total, step, left: run.progress(done, total, step, seconds_left=left)
 
 
@@ -341,14 +344,13 @@ def _refit(
     labels: tuple[list[Asked], list[Asked]], about: Mapping[str, Any], out: Path,
 ) -> None:  # fmt: skip
     tune, hold = labels
-    before_at = {
-        "flag": parent.threshold, "suggest": parent.suggestion_floor, "sure": parent.sure_threshold,
-    }  # fmt: skip
     try:
         refitting.refit(
-            trained=trained, parent=releases.folder_of(parent), tune=tune, hold=hold,
-            wanted=wanted_precisions(parent, run.params.get("precision")), before_at=before_at,
-            about=about, out=out, progress=_told(run),
+            write=partial(refitting.write_trained, trained),
+            parent=releases.folder_of(parent), tune=tune, hold=hold,
+            wanted=wanted_precisions(parent.manifest, run.params.get("precision")),
+            before_at=thresholds_of(parent),
+            about=about, out=out, progress=told(run),
         )  # fmt: skip
     except RefitRefused as error:
         said = {"tells_nothing": TELLS_NOTHING, "name_taken": starting.NAME_TAKEN}[error.code]
@@ -357,9 +359,20 @@ def _refit(
         raise jobs.JobFailed(NOT_WHOLE, reason=str(error)) from error
 
 
-def wanted_precisions(parent: Release, precision: float | None) -> dict[str, float]:
+def thresholds_of(release: Release) -> dict[str, float]:
+    """Those in service: an admin may have moved them."""
+    return {
+        "flag": release.threshold,
+        "suggest": release.suggestion_floor,
+        "sure": release.sure_threshold,
+    }
+
+
+def wanted_precisions(
+    manifest: Mapping[str, Any], precision: float | None = None
+) -> dict[str, float]:
     """By threshold: what the release before was chosen for, unless another is wanted of flags."""
-    told = parent.manifest.get("thresholds", {})
+    told = manifest.get("thresholds", {})
     wanted = {
         name: float(told.get(name, {}).get("chosen", {}).get("wanted_precision", usual))
         for name, usual in WANTED.items()

@@ -8,7 +8,7 @@ from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import backfilling, deflection, pipeline, releases, reranking, scoring
+from dedup import backfilling, deflection, pipeline, releases, reranking, scoring, shadowing
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.job_tasks import run_jobs  # noqa: F401 - a worker of all queues knows it too
 from dedup.ml.artifact import ArtifactRefused
@@ -42,6 +42,15 @@ def suggest(draft_id: str, **_: object) -> None:
 def forget_deflections(**_: object) -> None:
     """Drop what came of suggestions more than a year ago."""
     deflection.forget_old(now=timezone.now())
+
+
+@shared_task(ignore_result=True, soft_time_limit=40, time_limit=HARD_LIMIT_SECONDS)
+def follow_shadow(**_: object) -> None:
+    """Have a release in the shadow judge what the active one judged."""
+    try:
+        shadowing.follow(limit=settings.DEDUP_SHADOW_PER_HOUR // 60, now=timezone.now())
+    except ArtifactRefused as error:
+        log.warning("The release in the shadow is refused: %s", error)
 
 
 @worker_process_init.connect

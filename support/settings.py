@@ -62,6 +62,7 @@ DEDUP_FLAGS_PER_QUESTION = int(_number("DEDUP_FLAGS_PER_QUESTION", 5))
 DEDUP_SAMPLED_PER_QUESTION = _number("DEDUP_SAMPLED_PER_QUESTION", 0.05)
 DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
 DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestions may take
+DEDUP_SHADOW_PER_HOUR = int(_number("DEDUP_SHADOW_PER_HOUR", 3_000))  # pairs; see dedup.shadowing
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
 DEDUP_RELEASE = _text("DEDUP_RELEASE", "minilm-l6-2")  # put into service where none is active
 DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / "artifacts")))
@@ -69,6 +70,8 @@ DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / 
 DEDUP_RELEASES_FOLDER = _text("DEDUP_RELEASES_FOLDER")
 # Checkpoints that a page or a program may take as a release; empty: only names on the hub.
 DEDUP_CHECKPOINTS = _text("DEDUP_CHECKPOINTS")
+# What a training keeps until it is done: its checkpoints.
+DEDUP_TRAINING_FOLDER = Path(_text("DEDUP_TRAINING_FOLDER", str(LOCAL_FOLDER / "training")))
 DEDUP_TRAINING_MINUTES = _number("DEDUP_TRAINING_MINUTES", 60)  # that a training may take
 DEDUP_TRAINING_MEMORY_MB = int(_number("DEDUP_TRAINING_MEMORY_MB", 4096))  # of a job; 0: any
 

@@ -3,9 +3,10 @@
 import logging
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dedup.ml.clusters import CHOOSING, portal_shortlisted, shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
 from dedup.ml.measuring import Measured, Reported
+from dedup.ml.refitting import Asked, Tell, refit
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,29 @@ def adopt(
         raw["languages"] = languages
         write_down(folder, raw, adopted_card(raw))
     return raw
+
+
+def adopt_here(
+    checkpoint: str, release: Path, judged: Sequence[Asked], hold: Sequence[Asked], out: Path,
+    languages: list[str], *, wanted: Mapping[str, float], before_at: Mapping[str, float],
+    progress: Tell = lambda done, total, step, left: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The same, calibrated on what people decided on a portal's own pairs; see `refit`.
+
+    Raises CheckpointRefused, and RefitRefused; then nothing is written.
+    """
+    before = read_manifest(release).raw
+    about = {
+        "base": checkpoint,
+        "languages": languages,
+        "licences": {"cross-encoder": f"as {checkpoint} says", "bi-encoder": before["base"]},
+        "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
+    }
+    return refit(
+        write=partial(_write_cross_encoder, checkpoint), parent=release, tune=judged, hold=hold,
+        wanted=wanted, before_at=before_at, about=about, out=out, card=adopted_card,
+        is_correction=False, progress=progress,
+    )  # fmt: skip
 
 
 def _write_cross_encoder(checkpoint: str, out: Path) -> CrossEncoder:

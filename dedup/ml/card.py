@@ -14,7 +14,9 @@ def model_card(raw: dict[str, Any]) -> str:
 
 def adopted_card(raw: dict[str, Any]) -> str:
     """Markdown for a release whose cross-encoder others trained: what is known of it here."""
-    return "\n".join([*_adopted(raw), *_thresholds(raw)]) + "\n"
+    of_portal = (_adopted, _fitted, _on_held_labels, _promises)
+    parts = of_portal if "portal" in raw["metrics"] else (_adopted, _thresholds)
+    return "\n".join(line for part in parts for line in part(raw)) + "\n"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -148,25 +150,27 @@ def _adopted(raw: dict[str, Any]) -> Iterator[str]:
 
 def refitted_card(raw: dict[str, Any]) -> str:
     """Markdown for a release that learned from a portal's own verdicts."""
-    parts = (_learned, _on_held_labels, _promises, _limits_of_learned)
+    parts = (_learned, _fitted, _on_held_labels, _promises, _limits_of_learned)
     return "\n".join(line for part in parts for line in part(raw)) + "\n"
 
 
 def _learned(raw: dict[str, Any]) -> Iterator[str]:
     parent, labels, trained = raw["parent"], raw["labels"], raw["recipe"]
-    fit, given = raw["calibration"], raw["calibration"]["coefficients"]
-    start = (
-        f"went on from {parent['name']}"
-        if trained["start"] == "current"
-        else "began afresh from the base"
-    )
+    went_on = trained["start"] == "current"
+    start = f"went on from {parent['name']}" if went_on else "began afresh from the base"
     yield from (
         f"# {raw['name']}",
         "",
         f"A release that this portal made of its own verdicts. Its cross-encoder {start} and",
         f"learned from {labels['train']} pairs that people judged; the bi-encoder is that of",
         f"{parent['name']}. Steps: {trained['steps']}, {trained['seconds'] / 60:.0f} minutes, seed",
-        f"{trained['seed']}; {trained['way']:.0%} of the way that it went in them was kept.",
+        f"{trained['seed']}. Of the way that it went in them {trained['way']:.0%} was kept.",
+    )
+
+
+def _fitted(raw: dict[str, Any]) -> Iterator[str]:
+    fit, given = raw["calibration"], raw["calibration"]["coefficients"]
+    yield from (
         "",
         "## Calibration",
         "",
@@ -188,24 +192,19 @@ def _on_held_labels(raw: dict[str, Any]) -> Iterator[str]:
         "",
         "## Ranking",
         "",
-        "Average precision. Held verdicts had part in nothing before; the trades are questions that",
-        "were written for this project, and show what was forgotten.",
+        "Average precision. Held verdicts had part in nothing before; the trades are questions",
+        "that were written for this project, and show what was forgotten.",
         "",
     )
     columns = ("set", "rows", "duplicates", "this release", "the one before", "cosine alone")
+    sets = {"held verdicts": portal, "held trades": others}
     yield from table(
         columns,
         (
-            (
-                "held verdicts", str(portal["rows"]), str(portal["duplicates"]),
-                f"{portal['release']:.3f}", f"{portal['before']:.3f}", f"{portal['cosine']:.3f}",
-            ),
-            (
-                "held trades", str(others["rows"]), str(others["duplicates"]),
-                f"{others['release']:.3f}", _figure(others.get("before")), f"{others['cosine']:.3f}",
-            ),
+            (name, str(row["rows"]), str(row["duplicates"]), *_three(row))
+            for name, row in sets.items()
         ),
-    )  # fmt: skip
+    )
     if portal["rows"]:
         yield from (
             "",
@@ -217,8 +216,9 @@ def _on_held_labels(raw: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _three(row: dict[str, Any]) -> Iterator[str]:
+    found = (row["release"], row.get("before"), row["cosine"])
+    yield from ("" if value is None else f"{value:.3f}" for value in found)
 
 
 def _promises(raw: dict[str, Any]) -> Iterator[str]:
@@ -227,29 +227,21 @@ def _promises(raw: dict[str, Any]) -> Iterator[str]:
         "## Thresholds",
         "",
         f"Chosen on {raw['calibration']['thresholds_on']}. Promised: with 95 % confidence the",
-        "precision of what is at or above it is at least as wanted. As before: verdicts were too few",
-        "to promise that; it is the probability at which precision is expected to be what it was at",
-        "the former threshold.",
+        "precision of what is at or above it is at least as wanted. As before: verdicts were too",
+        "few to promise that; it is the probability at which precision is expected to be what it",
+        "was at the former threshold.",
         "",
     )
-    columns = (
-        "threshold",
-        "probability",
-        "wanted",
-        "how",
-        "precision (95 %), recall",
-        "on held verdicts",
-    )
+    measured = ("precision (95 %), recall", "on held verdicts")
     yield from table(
-        columns,
-        (
-            (
-                name, f"{at['probability']:.3f}", f"{at['chosen']['wanted_precision']:.2f}", at["basis"],
-                _measured(at["chosen"]), _measured(at["held"]),
-            )
-            for name, at in raw["thresholds"].items()
-        ),
-    )  # fmt: skip
+        ("threshold", "probability", "wanted", "how", *measured),
+        ((name, *_promise(at)) for name, at in raw["thresholds"].items()),
+    )
+
+
+def _promise(at: dict[str, Any]) -> Iterator[str]:
+    yield from (f"{at['probability']:.3f}", f"{at['chosen']['wanted_precision']:.2f}", at["basis"])
+    yield from (_measured(at["chosen"]), _measured(at["held"]))
 
 
 def _limits_of_learned(raw: dict[str, Any]) -> Iterator[str]:
@@ -257,9 +249,9 @@ def _limits_of_learned(raw: dict[str, Any]) -> Iterator[str]:
         "",
         "## Limits",
         "",
-        "What agents overlook, it learns to overlook. It speaks of this portal's questions as they",
-        "were asked until now; where people begin to ask of other things, its probabilities drift.",
-        f"It was evaluated in: {', '.join(raw['languages'])}.",
+        "What agents overlook, it learns to overlook. It speaks of this portal's questions as",
+        "they were asked until now; where people begin to ask of other things, its probabilities",
+        f"drift. It was evaluated in: {', '.join(raw['languages'])}.",
         "",
         "## Licences",
         "",

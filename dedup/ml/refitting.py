@@ -23,15 +23,22 @@ from dedup.ml.calibration import Calibration, fit_calibration, trust
 from dedup.ml.card import refitted_card
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
-from dedup.ml.evaluation import average_precision
+from dedup.ml.evaluation import (
+    average_precision,
+    effective_rows,
+    precision,
+    recall,
+    share_interval,
+)
 from dedup.ml.measuring import Measured, Reported
 from dedup.ml.release import ReleaseScorer, open_release
-from dedup.ml.thresholds import choose_threshold, clopper_pearson
+from dedup.ml.thresholds import promised_threshold
 
 ENOUGH = 60  # labels to calibrate on; fewer say next to nothing of a probability
 FEWEST = 12  # of each kind among them
 HALVED = 2 * ENOUGH  # from so many on, thresholds are chosen on labels that calibrated nothing
 CONFIDENCE = 0.95
+EVERYWHERE = (Calibration.low, Calibration.high)
 PROMISED, AS_BEFORE = "promised", "as before"
 
 Tell = Callable[[int, int, str, float | None], None]  # done, total, step in words, seconds left
@@ -116,7 +123,7 @@ def can_go_on(release: Path) -> bool:
 
 def refit(
     *,
-    trained: Path,
+    write: Callable[[Path], CrossEncoder],
     parent: Path,
     tune: Sequence[Asked],
     hold: Sequence[Asked],
@@ -124,15 +131,18 @@ def refit(
     before_at: Mapping[str, float],
     about: Mapping[str, Any],
     out: Path,
+    card: Callable[[dict[str, Any]], str] = refitted_card,
+    is_correction: bool = True,
     progress: Tell = lambda done, total, step, left: None,
 ) -> dict[str, Any]:
-    """Writes the network in `trained` as the release folder `out`, and returns its manifest.
+    """Writes the release folder `out` with the cross-encoder that `write` writes; its manifest.
 
-    Bi-encoder, languages and the cosines from which on the logit counts are those of `parent`, the
-    release that it came from. `wanted` are precisions by threshold, `before_at` the thresholds in
-    service; `about` is written into the manifest. Raises RefitRefused, and writes nothing, where
-    labels are too few or what was learned tells nothing on labels that it was not learned from;
-    ArtifactRefused where `parent` is not whole.
+    Bi-encoder and languages are those of `parent`, the release that it came from, and so are the
+    cosines from which on the logit counts, where it `is_correction` of them. `wanted` are
+    precisions by threshold, `before_at` the thresholds in service; `about` is written into the
+    manifest. Raises RefitRefused, and writes nothing, where labels are too few or what was learned
+    tells nothing on labels that it was not learned from; ArtifactRefused where `parent` is not
+    whole.
     """
     if not enough(tune):
         raise RefitRefused("too_few")
@@ -141,11 +151,11 @@ def refit(
     before = open_release(parent)
     with making(out) as folder:
         shutil.copytree(parent / "bi-encoder", folder / "bi-encoder")
-        cross = _write_cross_encoder(trained, folder / "cross-encoder")
+        cross = write(folder / "cross-encoder")
         progress(0, 0, "calibrating", None)
         judged, held = Judged.of(tune, cross, before), Judged.of(hold, cross, before)
         fitted, chosen_on = halves(judged)
-        calibration = calibrate(fitted, before.calibration)
+        calibration = calibrate(fitted, before.calibration if is_correction else None)
         chosen = thresholds(calibration, chosen_on, held, before_at, wanted)
         progress(0, 0, "measuring on other texts", None)
         others = Reported.of(before.bi, cross)
@@ -166,7 +176,7 @@ def refit(
             **about,
         }
         drawn = pictures(calibration, held.new, "on held labels")
-        write_down(folder, raw, refitted_card(raw), drawn)
+        write_down(folder, raw, card(raw), drawn)
     return raw
 
 
@@ -199,21 +209,24 @@ def _fit(calibration: Calibration, fitted: Judged, tune: Judged) -> dict[str, An
     }
 
 
-def _write_cross_encoder(trained: Path, out: Path) -> CrossEncoder:
+def write_trained(trained: Path, out: Path) -> CrossEncoder:
+    """The network as it was trained, in fp16."""
     network = BertForSequenceClassification.from_pretrained(trained, dtype=torch.float32)
     network.half().save_pretrained(out)
     save_tokenizer(trained, out)
     return CrossEncoder(out)
 
 
-def calibrate(fitted: Judged, before: Calibration) -> Calibration:
+def calibrate(fitted: Judged, before: Calibration | None) -> Calibration:
     """Fitted where each label stands for its pairs; the logit counts from the same cosines on as
-    in the release before. Raises RefitRefused where the logit tells nothing, or the wrong way."""
-    heard = trust(fitted.new.cosines, before.low, before.high) * fitted.new.logits
+    in the calibration before, or everywhere. Raises RefitRefused where the logit tells nothing, or
+    the wrong way."""
+    low, high = (before.low, before.high) if before else EVERYWHERE
+    heard = trust(fitted.new.cosines, low, high) * fitted.new.logits
     found = fit_calibration(heard, fitted.new.cosines, fitted.new.labels, weights=fitted.stands_for)
     if found.by_logit <= 0:
         raise RefitRefused("tells_nothing")
-    return replace(found, low=before.low, high=before.high)
+    return replace(found, low=low, high=high)
 
 
 def thresholds(
@@ -255,7 +268,8 @@ def _chosen(
 
 def promise(p: np.ndarray, judged: Judged, wanted: float) -> float | None:
     """The lowest probability that keeps the wanted precision with `CONFIDENCE`; None if none."""
-    return choose_threshold(p, judged.new.labels, wanted)
+    shares = [row.share for row in judged.rows]
+    return promised_threshold(p, judged.new.labels, wanted, confidence=CONFIDENCE, shares=shares)
 
 
 def as_precise(
@@ -280,35 +294,31 @@ def as_precise(
 def measured_at(
     probability: float, wanted: float, p: np.ndarray, judged: Judged
 ) -> dict[str, float]:
-    """What a threshold does on labelled pairs, each counted as often as it stands for pairs.
-
-    The interval is exact for as many equal rows as these are worth (Kish 1965).
-    """
-    counted, labels = judged.stands_for, judged.new.labels > 0.5
+    """What a threshold does on labelled pairs, each counted as often as it stands for pairs."""
+    counted, labels = judged.stands_for, judged.new.labels
     found = p >= probability
-    flagged, right = float(counted[found].sum()), float(counted[found & labels].sum())
-    worth = flagged**2 / float((counted[found] ** 2).sum()) if found.any() else 0.0
-    precision = right / flagged if flagged else 0.0
-    low, high = clopper_pearson(round(precision * worth), round(worth))
+    right = precision(p, labels, counted, at=probability)
+    low, high = share_interval(right, effective_rows(counted[found])) if found.any() else (0.0, 1.0)
     return {
-        "probability": probability, "wanted_precision": wanted, "precision": precision,
-        "low": low, "high": high, "recall": right / max(1e-9, float(counted[labels].sum())),
-        "flagged": int(found.sum()), "prior": float(labels @ counted / max(1e-9, counted.sum())),
+        "probability": probability, "wanted_precision": wanted, "precision": right, "low": low,
+        "high": high, "recall": recall(p, labels, counted, at=probability),
+        "flagged": int(found.sum()),
+        "prior": float(np.average(labels, weights=counted)) if len(labels) else 0.0,
     }  # fmt: skip
 
 
 def on_labels(calibration: Calibration, hold: Judged) -> dict[str, Any]:
     """How well the new release, the one before and the cosine alone tell the held labels apart."""
-    new, labels = hold.new.probabilities(calibration), hold.new.labels
+    new, labels, counted = hold.new.probabilities(calibration), hold.new.labels, hold.stands_for
     return {
         "rows": len(hold.rows),
         "duplicates": int(labels.sum()),
         "metric": "AP",
-        "release": average_precision(new, labels),
-        "before": average_precision(hold.before, labels),
-        "cosine": average_precision(hold.new.cosines, labels),
-        "log_loss": _log_loss(new, labels, hold.stands_for),
-        "log_loss_before": _log_loss(hold.before, labels, hold.stands_for),
+        "release": average_precision(new, labels, counted),
+        "before": average_precision(hold.before, labels, counted),
+        "cosine": average_precision(hold.new.cosines, labels, counted),
+        "log_loss": _log_loss(new, labels, counted),
+        "log_loss_before": _log_loss(hold.before, labels, counted),
     }
 
 

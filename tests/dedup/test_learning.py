@@ -39,7 +39,7 @@ def parent(tmp_path, settings, monkeypatch):
     monkeypatch.setattr("dedup.ml.measuring.shortlisted", lambda *_: written)
     settings.DEDUP_ARTIFACTS = tmp_path / "artifacts"
     settings.DEDUP_RELEASES_FOLDER = str(tmp_path / "made")
-    settings.LOCAL_FOLDER = tmp_path / "local"
+    settings.DEDUP_TRAINING_FOLDER = tmp_path / "training"
     write_parent(settings.DEDUP_ARTIFACTS / "tiny-1")
     return releases.activate(release=releases.add("tiny-1"))
 
@@ -118,7 +118,7 @@ def test_what_people_said_becomes_a_release_that_proves_itself_and_is_not_in_ser
     assert (release.manifest["labels"]["tune"], release.manifest["labels"]["hold"]) == (80, 60)
     assert open_release(tmp_path / "made" / release.name).fingerprint == release.fingerprint
     assert job.result["average_precision"] > 0.9
-    assert not (tmp_path / "local" / "training" / f"job-{job.pk}").exists()
+    assert not (tmp_path / "training" / f"job-{job.pk}").exists()
 
 
 @pytest.mark.usefixtures("known", "quick")
@@ -362,7 +362,7 @@ def test_a_training_that_is_stopped_leaves_no_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(learning, "finetune", stopped)
 
     assert trained().state == Job.State.STOPPED
-    assert list((tmp_path / "local" / "training").iterdir()) == []
+    assert list((tmp_path / "training").iterdir()) == []
 
 
 @pytest.mark.usefixtures("known", "quick")
@@ -422,8 +422,12 @@ def test_a_wanted_precision_moves_the_others_with_it(parent):
         for name, at in {"flag": 0.4, "suggest": 0.05, "sure": 0.5}.items()
     }}  # fmt: skip
 
-    assert learning.wanted_precisions(parent, None)["flag"] == 0.4
-    assert learning.wanted_precisions(parent, 0.9) == {"flag": 0.9, "suggest": 0.05, "sure": 0.9}
+    assert learning.wanted_precisions(parent.manifest)["flag"] == 0.4
+    assert learning.wanted_precisions(parent.manifest, 0.9) == {
+        "flag": 0.9,
+        "suggest": 0.05,
+        "sure": 0.9,
+    }
 
 
 # --- Killed, told to end, taken up again ------------------------------------------------------
@@ -480,10 +484,10 @@ def test_a_training_that_is_killed_and_told_to_end_goes_on_where_it_was(parent, 
         "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
         "DEDUP_ARTIFACTS": str(settings.DEDUP_ARTIFACTS),
         "DEDUP_RELEASES_FOLDER": settings.DEDUP_RELEASES_FOLDER,
-        "ASKONCE_FOLDER": str(settings.LOCAL_FOLDER), "OMP_NUM_THREADS": "1",
+        "DEDUP_TRAINING_FOLDER": str(settings.DEDUP_TRAINING_FOLDER), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     job = starting.training(by=None, epochs=12)
-    kept = settings.LOCAL_FOLDER / "training" / f"job-{job.pk}" / "network" / "checkpoint.pt"
+    kept = settings.DEDUP_TRAINING_FOLDER / f"job-{job.pk}" / "network" / "checkpoint.pt"
     log = tmp_path / "log"
 
     def begin():

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def parent(tmp_path, monkeypatch):
 
 def made(parent, out, **changes):
     given = {
-        "trained": parent / "cross-encoder", "tune": rows(80), "hold": rows(40), "wanted": WANTED,
+        "write": partial(refitting.write_trained, parent / "cross-encoder"),
+        "tune": rows(80), "hold": rows(40), "wanted": WANTED,
         "before_at": BEFORE,
         "about": {
             "parent": {"name": "before-1", "fingerprint": "f"},
