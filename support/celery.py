@@ -61,6 +61,11 @@ CONF: dict[str, Any] = {
             "options": {"expires": 30.0},
         },
         "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
+        "follow-shadow": {
+            "task": "dedup.tasks.follow_shadow",
+            "schedule": 60.0,
+            "options": {"expires": 60.0},
+        },
         "run-jobs": {
             "task": "dedup.tasks.run_jobs",
             "schedule": 60.0,

@@ -26,6 +26,7 @@ from dedup.ml.simulating import Measured, Portal, Simulation, make_portal
 
 log = logging.getLogger(__name__)
 
+MOST_TOKENS = 96  # of a pair in training: forum questions are cut
 WANTED = 0.95  # precision at which recall is told
 PORTAL, RANDOM = "as the portal asks", "at random"
 RECALIBRATED, UNTRAINED = "no retraining, recalibrated", "no retraining"
@@ -88,7 +89,7 @@ def _way(wanted: Wanted, asked_by: str) -> list[Measured]:
     folder = wanted.out / asked_by.replace(" ", "-")
     simulation = Simulation(
         portal, wanted.base, folder, seed=wanted.seed, wrong=wanted.wrong,
-        plan=Plan(seed=wanted.seed, epochs=wanted.epochs), progress=tell,
+        plan=Plan(seed=wanted.seed, epochs=wanted.epochs, max_tokens=MOST_TOKENS), progress=tell,
     )  # fmt: skip
     return simulation.run(wanted.verdicts, pick if asked_by == PORTAL else None)
 

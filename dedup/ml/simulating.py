@@ -128,7 +128,8 @@ class Simulation:
         self.held_cosines = pair_cosines(bi.embed, _pairs(portal.held))
         self.rng = random.Random(f"{seed} asking")  # noqa: S311 - no secret
         self.asked: dict[int, Asked] = {}
-        self.scores = self.by_cosine(self.pool_cosines)
+        # What the newest release says of the pool: asked only where it decides what is asked.
+        self._score = lambda: self.by_cosine(self.pool_cosines)
 
     @staticmethod
     def by_cosine(cosines: np.ndarray) -> np.ndarray:
@@ -152,15 +153,15 @@ class Simulation:
         if choose is None:
             self._judge(self._drawn(free, count))
             return
-        chosen = round(CHOSEN * count)
-        below = [row for row in free if self.scores[row] < THRESHOLD]
-        above = [row for row in free if self.scores[row] >= THRESHOLD]
+        chosen, scores = round(CHOSEN * count), self._score()
+        below = [row for row in free if scores[row] < THRESHOLD]
+        above = [row for row in free if scores[row] >= THRESHOLD]
         lane = min(len(below), round(BELOW * count))
         flagged = min(len(above), count - chosen - lane)
         self._judge(self._drawn(below, lane))
         self._judge(self._drawn(above, flagged))
         free = [row for row in free if row not in self.asked]
-        picked = choose(self.scores, free, count - lane - flagged)
+        picked = choose(scores, free, count - lane - flagged)
         self._judge([(row, None) for row in picked])
 
     def _drawn(self, rows: Sequence[int], count: int) -> list[tuple[int, float | None]]:
@@ -192,13 +193,14 @@ class Simulation:
             out=self.folder / name, plan=self.plan, progress=self.progress,
         )  # fmt: skip
         cross = CrossEncoder(made.folder)
-        logits, held = (
-            cross.scores(_pairs(self.portal.pool)),
-            cross.scores(_pairs(self.portal.held)),
+        kept = [one for one in tune if one.share is not None]
+        logits = cross.scores(_pairs([self.portal.pool[one.row] for one in kept]))
+        calibration = self._calibrated(logits, kept)
+        by_cosine = self._calibrated(np.zeros(len(kept)), kept)
+        held = cross.scores(_pairs(self.portal.held))
+        self._score = lambda: calibration.probabilities(
+            cross.scores(_pairs(self.portal.pool)), self.pool_cosines
         )
-        calibration = self._calibrated(logits, tune)
-        by_cosine = self._calibrated(np.zeros(len(logits)), tune)
-        self.scores = calibration.probabilities(logits, self.pool_cosines)
         return Measured(
             verdicts=len(asked),
             wrong=sum(one.label != self.portal.pool[one.row].label for one in asked),
@@ -212,14 +214,13 @@ class Simulation:
         pair = self.portal.pool[one.row]
         return Taught(pair.first, pair.second, one.label)
 
-    def _calibrated(self, logits: np.ndarray, tune: Sequence[Asked]) -> Calibration:
+    def _calibrated(self, logits: np.ndarray, kept: Sequence[Asked]) -> Calibration:
         """On labels that the network was not trained on, each counted one over its probability of
         being asked; never on those that were chosen."""
-        kept = [one for one in tune if one.share is not None]
-        rows = [one.row for one in kept]
+        cosines = self.pool_cosines[[one.row for one in kept]]
         fitted = fit_calibration(
-            np.zeros(len(rows)), SCALE * self.pool_cosines[rows] + logits[rows],
-            [one.label for one in kept], weights=[1 / (one.share or math.nan) for one in kept],
+            np.zeros(len(kept)), SCALE * cosines + logits, [one.label for one in kept],
+            weights=[1 / (one.share or math.nan) for one in kept],
         )  # fmt: skip
         slope = fitted.by_cosine
         return Calibration(fitted.bias, slope, SCALE * slope, fitted.prior)

@@ -4,7 +4,7 @@ import pytest
 from dedup.ml import simulating
 from dedup.ml.data import Labelled
 from dedup.ml.finetuning import Plan
-from dedup.ml.simulating import Simulation, clusters_of, make_portal
+from dedup.ml.simulating import Asked, Simulation, clusters_of, make_portal
 from tests.dedup.ml.networks import write_base, write_rows
 
 THINGS = ["door", "window", "car", "shop", "bill"]
@@ -72,12 +72,15 @@ def test_what_is_chosen_has_no_share_and_calibrates_nothing(simulation):
     assert len(shares) == 100
     assert shares.count(None) >= 35
     assert all(0 < share <= 1 for share in shares if share is not None)
-    chosen = [one for one in simulation.asked.values() if one.share is None]
-    measuring = [one for one in simulation.asked.values() if one.share is not None]
-    logits = np.zeros(len(simulation.portal.pool))
-    assert simulation._calibrated(logits, [*measuring, *chosen]) == simulation._calibrated(
-        logits, measuring
-    )
+
+
+def test_what_is_asked_more_often_counts_for_less_in_a_calibration(simulation):
+    """Of a lane of which all were asked and one of which a tenth was: the prior is of all."""
+    asked = [Asked(row, float(row % 2), 1.0 if row % 2 else 0.1) for row in range(100)]
+
+    found = simulation._calibrated(np.zeros(100), asked)
+
+    assert found.prior == pytest.approx(1 / 11)
 
 
 def test_a_loop_gives_a_release_after_each_number_of_verdicts(simulation):
