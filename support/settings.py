@@ -62,7 +62,6 @@ DEDUP_FLAGS_PER_QUESTION = int(_number("DEDUP_FLAGS_PER_QUESTION", 5))
 DEDUP_SAMPLED_PER_QUESTION = _number("DEDUP_SAMPLED_PER_QUESTION", 0.05)
 DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
 DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestions may take
-DEDUP_SHADOW_PER_HOUR = int(_number("DEDUP_SHADOW_PER_HOUR", 3_000))  # pairs; see dedup.shadowing
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
 DEDUP_CASCADE = _text("DEDUP_CASCADE")  # a student of the release that reads first; empty: none
 # Below which probability the student is believed; as its manifest says where it is empty.
