@@ -102,9 +102,7 @@ def cases(
     said = _said_of(measured, release)
     scored = [one for one in measured if _ends(one) in said]
     waiting = _waiting(release)
-    found = chances(
-        [(said[_ends(one)], one.share or 1.0) for one in scored], [*waiting.values()]
-    )
+    found = chances([(said[_ends(one)], one.share or 1.0) for one in scored], [*waiting.values()])
     kept = [row for row, one in enumerate(scored) if is_unseen(one, release)]
     held = [scored[row] for row in kept]
     return Cases(
