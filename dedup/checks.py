@@ -34,11 +34,12 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if 0 < settings.DEDUP_TRAINING_MEMORY_MB < SMALLEST_TRAINING_MB:
         said = f"DEDUP_TRAINING_MEMORY_MB must be 0 or at least {SMALLEST_TRAINING_MB}."
         found.append(Error(said, id="dedup.E005"))
-    if not settings.DEDUP_SAMPLED_PER_QUESTION >= 0:
-        found.append(Error("DEDUP_SAMPLED_PER_QUESTION must be at least 0.", id="dedup.E004"))
     floor = settings.DEDUP_CASCADE_FLOOR
     if floor is not None and not 0 < floor < 1:
         found.append(Error("DEDUP_CASCADE_FLOOR must be over 0 and below 1.", id="dedup.E011"))
+    for name in ("DEDUP_SAMPLED_PER_QUESTION", "DEDUP_CHOSEN_PER_DAY"):
+        if not getattr(settings, name) >= 0:
+            found.append(Error(f"{name} must be at least 0.", id="dedup.E004"))
     return found
 
 

@@ -264,11 +264,19 @@ def part_of(question_id: int) -> str:
 
 
 def _in_parts(found: list[Label], merged: Iterable[tuple[datetime, int, int]]) -> list[Label]:
-    """The same with their sides: questions that are merged stand together, whoever merged them."""
+    """The same with their sides.
+
+    Duplicates, and what is merged, stand on one side always. Then pairs that are no duplicates join
+    their groups in the order of time, as long as these stay small: all such pairs together would
+    chain most questions into one group. What joins two groups on different sides has none.
+    """
+    same = [(one.said_at, one.older_id, one.newer_id) for one in found if one.label]
+    other = [(one.said_at, one.older_id, one.newer_id) for one in found if not one.label]
     groups = Groups()
-    joined = [(label.said_at, label.older_id, label.newer_id, bool(label.label)) for label in found]
-    for _at, one, other, is_same in sorted(joined + [(*edge, True) for edge in merged]):
-        groups.join(one, other, is_same=is_same)
+    for _at, *ends in sorted([*same, *merged]):
+        groups.join(*ends, most=None)
+    for _at, *ends in sorted(other):
+        groups.join(*ends, most=LARGEST_GROUP)
     sides = [
         (part_of(groups.name_of(label.older_id)), part_of(groups.name_of(label.newer_id)))
         for label in found
@@ -280,7 +288,7 @@ def _in_parts(found: list[Label], merged: Iterable[tuple[datetime, int, int]]) -
 
 
 class Groups:
-    """Questions that stand on one side of a split, as pairs join them in the order of time."""
+    """Questions that stand on one side of a split, as pairs join them (union-find)."""
 
     def __init__(self) -> None:
         self.above: dict[int, int] = {}
@@ -293,11 +301,11 @@ class Groups:
             question_id = above
         return question_id
 
-    def join(self, one: int, other: int, *, is_same: bool) -> None:
-        """Duplicates always; others as long as the group is not too large."""
+    def join(self, one: int, other: int, *, most: int | None) -> None:
+        """Have two stand together, unless their group then had more than so many questions."""
         first, second = self.name_of(one), self.name_of(other)
         sizes = {pk: self.size.get(pk, 1) for pk in (first, second)}
-        if first == second or (not is_same and sum(sizes.values()) > LARGEST_GROUP):
+        if first == second or (most is not None and sum(sizes.values()) > most):
             return
         stays, goes = sorted(sizes, key=lambda pk: (-sizes[pk], pk))
         self.above[goes] = stays

@@ -65,7 +65,7 @@ class Review(models.Model):
 
 
 class BlindItem(models.Model):
-    """A decided pair, shown to another person without its score. What they say changes nothing.
+    """A decided pair, shown to another person without its score. What they say changes no decision.
 
     It tells how often people agree with what was decided, and with each other.
     """

@@ -378,7 +378,7 @@ def test_no_question_stands_on_two_sides(agent):
 def test_duplicates_stand_on_one_side_however_many_they_are():
     groups = feedback.Groups()
     for pk in range(1, 200):
-        groups.join(pk, pk + 1, is_same=True)
+        groups.join(pk, pk + 1, most=None)
 
     assert len({groups.name_of(pk) for pk in range(1, 201)}) == 1
 
@@ -386,7 +386,7 @@ def test_duplicates_stand_on_one_side_however_many_they_are():
 def test_pairs_that_are_no_duplicates_do_not_chain_everything_together():
     groups = feedback.Groups()
     for pk in range(1, 1000):
-        groups.join(pk, pk + 1, is_same=False)
+        groups.join(pk, pk + 1, most=feedback.LARGEST_GROUP)
     names = [groups.name_of(pk) for pk in range(1, 1001)]
 
     assert max(names.count(name) for name in set(names)) <= feedback.LARGEST_GROUP
