@@ -13,7 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dedup import desk, review, suggesting
+from dedup import desk, promoting, releases, review, suggesting
+from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Flag, Release, Review
 from support.api import (
     Conflict,
@@ -275,11 +276,62 @@ class ReleaseSerializer(StrictSerializer):
         fields = ["id", "name", "fingerprint", "threshold", "is_active", "activated_at", "added_at"]
 
 
-class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):
-    """Releases and which of them is in service."""
+class MayActivate(permissions.BasePermission):
+    """Whoever may review reads; into service and back is for those with that right."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        needed = "activate_release" if view.action in {"promote", "back"} else "review_flag"
+        return request.user.has_perm(f"dedup.{needed}")
+
+
+class PromotionSerializer(Strict, serializers.Serializer):
+    reason = serializers.CharField(
+        required=False, allow_blank=True, max_length=500,
+        help_text="Why it is to go into service though a gate is shut.",
+    )  # fmt: skip
+
+
+def release_problem(error: Exception, context: dict[str, Any]) -> Response | None:
+    """As everywhere; a release that is kept out, or cannot come back, is a 409 that says why."""
+    if isinstance(error, promoting.GatesShut):
+        shut = [
+            {"gate": gate.name, "state": gate.state, "found": gate.found} for gate in error.gates
+        ]
+        error = Conflict(str(error), code="gates_shut", gates=shut)
+    elif isinstance(error, ArtifactRefused):
+        error = Conflict(str(error), code="artifact_refused")
+    elif isinstance(error, releases.NoWayBack | releases.NoRelease):
+        error = Conflict(str(error), code="no_way_back")
+    return problem(error, context)
+
+
+class ReleaseViewSet(Idempotent, viewsets.ReadOnlyModelViewSet):
+    """Releases and which of them is in service; `promote` and `back` change that."""
 
     serializer_class = ReleaseSerializer
-    permission_classes = [*APIView.permission_classes, MayReview]
+    permission_classes = [*APIView.permission_classes, MayActivate]
     pagination_class = Newest
     queryset = Release.objects.all()
     lookup_value_regex = r"[0-9]{1,17}"
+
+    def get_exception_handler(self) -> Any:
+        return release_problem
+
+    @extend_schema(request=PromotionSerializer, responses=ReleaseSerializer)
+    @action(detail=True, methods=["post"])
+    def promote(self, request: Request, pk: str = "") -> Response:
+        """Put a release into service, from the next check on, if its gates are open."""
+        given = PromotionSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        promoted = promoting.promote(
+            release=self.get_object(), by=person(request),
+            reason=given.validated_data.get("reason", ""),
+        )  # fmt: skip
+        return Response(ReleaseSerializer(promoted, context=self.get_serializer_context()).data)
+
+    @extend_schema(request=None, responses=ReleaseSerializer)
+    @action(detail=False, methods=["post"])
+    def back(self, request: Request) -> Response:
+        """Bring the release back that the one in service replaced."""
+        back = releases.roll_back(by=person(request))
+        return Response(ReleaseSerializer(back, context=self.get_serializer_context()).data)

@@ -200,6 +200,16 @@ EXPECTED = {
     },
     "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "releases": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "promote": {
+        "GET": agents({"release": "403 200", "missing": "403 404"}),
+        "POST": agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "shadow": {
+        "GET": {"release": NEVER},
+        "POST": agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "roll_back": {"GET": agents({"": "403 200"}), "POST": agents({"": "403 409"})},
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -281,6 +291,14 @@ EXPECTED = {
     "dedup_api:release-detail": {
         "GET": api_agents({"release": "200 200", "missing": "404 404"}),
         "POST": api_agents({"release": "405 405"}),
+    },
+    "dedup_api:release-promote": {
+        "GET": api_agents({"release": "405 405"}),
+        "POST": api_agents({"release": "403 409", "missing": "403 404"}),
+    },
+    "dedup_api:release-back": {
+        "GET": api_agents({"": "405 405"}),
+        "POST": api_agents({"": "403 409"}),
     },
     "schema": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "api_docs": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},

@@ -19,6 +19,10 @@ admins_only = permission_required("dedup.activate_release", raise_exception=True
 @admins_only
 def show(request: HtmxRequest) -> HttpResponse:
     """All releases, the one in service first, then the newest."""
+    return _listed(request)
+
+
+def _listed(request: HtmxRequest, *, refused: str = "") -> HttpResponse:
     rows = Release.objects.select_related("previous", "activated_by").order_by(
         "-is_active", "shadow_since", "-added_at", "-pk"
     )
@@ -26,8 +30,9 @@ def show(request: HtmxRequest) -> HttpResponse:
         "releases": [(release, promoting.newest_report(release)) for release in rows],
         "active": next((release for release in rows if release.is_active), None),
         "jobs": Job.objects.unfinished().order_by("put_at"),
+        "refused": refused,
     }
-    return render(request, "dedup/releases.html", context)
+    return render(request, "dedup/releases.html", context, status=409 if refused else 200)
 
 
 @require_http_methods(["GET", "POST"])
@@ -90,5 +95,5 @@ def shadow(request: HtmxRequest, pk: int) -> HttpResponse:
         else:
             releases.shadow(release=release, by=request.user)
     except (releases.ActiveAlready, ArtifactRefused) as error:
-        messages.error(request, str(error))
+        return _listed(request, refused=str(error))
     return redirect("releases")

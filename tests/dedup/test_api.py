@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from dedup import review
+from dedup import releases, review
 from dedup.models import Draft, Flag, Review
 from support import merging
 from support.models import Merge, MergeGrant, Question
@@ -394,3 +394,23 @@ class TestReleases:
         for method in ("post", "put", "patch", "delete"):
             answer = getattr(client, method)(f"{API}/releases/{release.pk}/", {})
             assert answer.status_code == 405
+
+    def test_what_keeps_a_release_out_is_a_409_that_lists_it(self, admin):
+        active, release = ReleaseFactory(is_active=True), ReleaseFactory()
+
+        answer = as_(admin).post(f"{API}/releases/{release.pk}/promote/", {})
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "gates_shut")
+        assert {"gate", "state", "found"} == set(answer.json()["gates"][0])
+        active.refresh_from_db()
+        assert active.is_active
+
+    def test_the_release_before_comes_back(self, admin, monkeypatch):
+        monkeypatch.setattr(releases, "prove_files", lambda release: None)
+        former = ReleaseFactory()
+        ReleaseFactory(is_active=True, previous=former)
+
+        answer = as_(admin).post(f"{API}/releases/back/")
+
+        assert (answer.status_code, answer.json()["name"]) == (200, former.name)
+        assert as_(admin).post(f"{API}/releases/back/").json()["code"] == "no_way_back"
