@@ -2,15 +2,16 @@
 
 import threading
 import time
+import uuid
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from dedup import pipeline, releases, scoring
+from dedup import pipeline, releases, reranking, scoring
 from dedup.ml.pairs import Judged, Pair
-from dedup.models import Flag, Release, Score
+from dedup.models import Draft, Flag, Release, Score
 from dedup.scoring import pair_of
 from dedup.texts import text_of
 from support import outbox
@@ -70,7 +71,7 @@ def test_every_score_names_the_release_that_gave_it_and_nobody_waits(two, bells)
     asked = [QuestionFactory(title=f"Lamp {n % 7} stays dark in room {n % 5}") for n in range(60)]
     for question in asked:
         outbox.put(question)
-    ended, errors, statuses, switched = threading.Event(), [], [], []
+    ended, errors, statuses, switched, suggested = threading.Event(), [], [], [], []
 
     def check():
         if not pipeline.check_waiting(limit=3):
@@ -80,7 +81,13 @@ def test_every_score_names_the_release_that_gave_it_and_nobody_waits(two, bells)
         statuses.append(Client().get(reverse("home")).status_code)
         statuses.append(Client().get(asked[0].get_absolute_url()).status_code)
 
-    threads = [until(ended, work, errors) for work in (check, read)]
+    def suggest():
+        draft = Draft.objects.create(id=uuid.uuid4(), text="My lamp stays dark")
+        reranking.answer(draft.pk)
+        draft.refresh_from_db()
+        suggested.append(draft.found)
+
+    threads = [until(ended, work, errors) for work in (check, read, suggest)]
     second = Release.objects.get(name="two")
     for number in range(SWITCHES):
         time.sleep(0.1)
@@ -96,11 +103,17 @@ def test_every_score_names_the_release_that_gave_it_and_nobody_waits(two, bells)
     assert not errors
     assert switched == ["two", "one"] * (SWITCHES // 2)
     assert set(statuses) == {200}
+    assert suggested
+    assert None not in suggested
     assert not OutboxEntry.objects.unchecked().exists()
     assert {row.release.name for row in Score.objects.select_related("release")} == {"one", "two"}
+    assert_each_is_from_its_release(two)
+
+
+def assert_each_is_from_its_release(networks):
     for row in Score.objects.select_related("older", "newer"):
         pair: Pair = pair_of(text_of(row.older), text_of(row.newer))
-        (said,) = two[row.release_id].judge([pair], [row.cosine])
+        (said,) = networks[row.release_id].judge([pair], [row.cosine])
         assert (row.logit, row.probability) == (said.logit, said.probability)
     for flag in Flag.objects.open():
         score = Score.objects.get(older=flag.older, newer=flag.newer, release=flag.release)
