@@ -257,8 +257,8 @@ def limits(report: Report) -> list[str]:
             " duplicates or others among them.",
             fewest["pairs"],
         ) % {"pairs": fewest["pairs"], "duplicates": fewest["duplicates"]},
-        _("Intervals are at 95 %. Of twenty segments about one is outside of its own by chance"
-          " alone."),
+        _("An interval holds what is true about 95 times in 100: of twenty segments about one is"
+          " outside of its own by chance alone."),
         _("People err too: a figure is how far the release agrees with them."),
     ]  # fmt: skip
     if unknown:
