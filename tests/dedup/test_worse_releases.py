@@ -24,7 +24,7 @@ from tests.factories import QuestionFactory
 pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
 PRODUCTS = ("printer_maker", "travel_booking", "cooking")
-NEAREST = 4  # pairs of each question
+NEAREST = 3  # pairs of each question
 HURT = "cooking"
 NOW = timezone.now()
 
