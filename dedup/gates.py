@@ -172,7 +172,7 @@ def _drift(shown: Shown) -> Gate:
     seen = shown.shadowed
     count = len(seen.shadow) if seen else 0
     if seen is None or count < FEWEST_SHADOWED:
-        said = _("%(count)s of %(needed)s pairs judged in the shadow.")
+        said = _("%(count)s of %(needed)s pairs judged in the shadow: let it judge there.")
         said = said % {"count": count, "needed": FEWEST_SHADOWED}
         return Gate("drift", title, UNKNOWN, str(said))
     index = stability_index(seen.active, seen.shadow)

@@ -63,11 +63,6 @@ CONF: dict[str, Any] = {
         "choose-pairs": {"task": "dedup.tasks.choose_pairs", "schedule": 86_400.0},
         "score-labels": {"task": "dedup.tasks.score_labels", "schedule": 3600.0},
         "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
-        "follow-shadow": {
-            "task": "dedup.tasks.follow_shadow",
-            "schedule": 60.0,
-            "options": {"expires": 60.0},
-        },
         "run-jobs": {
             "task": "dedup.tasks.run_jobs",
             "schedule": 60.0,

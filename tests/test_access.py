@@ -5,12 +5,14 @@ import re
 from dataclasses import dataclass
 
 import pytest
+from django.conf import settings
 from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver, reverse
 
 from dedup import review
-from dedup.models import Deflection, Flag, Job, Review, SavedView
+from dedup.ml.artifact import read_manifest
+from dedup.models import Deflection, Flag, Job, Report, Review, SavedView
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -33,7 +35,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, Deflection, GuestRequest, MailStop, SavedView, Job,
+    AuditEntry, Deflection, GuestRequest, MailStop, SavedView, Job, Report,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -222,6 +224,22 @@ EXPECTED = {
         "POST": agents({"release": "403 302=", "missing": "403 404"}),
     },
     "start_recheck": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "release": {
+        "GET": agents({"release": "403 200", "shipped": "403 200", "missing": "403 404"}),
+        "POST": each(["release", "missing"], NEVER),
+    },
+    "release_evaluate": {
+        "GET": each(["release", "missing"], NEVER),
+        "POST": agents({"release": "403 302", "missing": "403 404"}),
+    },
+    "release_download": {
+        "GET": agents({"release": "403 404", "shipped": "403 200", "missing": "403 404"}),
+        "POST": each(["shipped", "missing"], NEVER),
+    },
+    "release_card": {
+        "GET": agents({"release": "403 404", "shipped": "403 200", "missing": "403 404"}),
+        "POST": each(["shipped", "missing"], NEVER),
+    },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -337,6 +355,10 @@ EXPECTED = {
         "GET": api_agents({"job": "403 405"}),
         "POST": api_agents({"job": "403 200", "missing": "403 404"}),
     },
+    "dedup_api:release-report": {
+        "GET": api_agents({"release": "403 200", "shipped": "403 404", "missing": "403 404"}),
+        "POST": api_agents({"release": "403 405"}),
+    },
     "schema": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "api_docs": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
 }
@@ -381,6 +403,11 @@ def world(customer, agent, admin):
         verdict="skipped", by=agent, probability=0.9, release="r"
     )
     rows["release"] = rows["open"].release
+    Report.objects.create(release=rows["release"], figures={})
+    shipped = read_manifest(settings.DEDUP_ARTIFACTS / settings.DEDUP_RELEASE)
+    rows["shipped"] = ReleaseFactory(
+        name=shipped.name, fingerprint=shipped.fingerprint, manifest=shipped.raw
+    )
     rows["decided"] = review.dismiss(flag=FlagFactory(), by=agent)
     rows["waiting"] = FlagFactory()
     review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)

@@ -133,7 +133,7 @@ def reliability(
             {"kind": "s1", "words": seen.name, "shape": "round"},
             {"kind": "ideal", "words": ideal.name},
         ],
-        "columns": [_("Probability said"), _("Were duplicates"), _("At 95 %"), _("Pairs")],
+        "columns": [_("Probability said"), _("Were duplicates"), _("Interval"), _("Pairs")],
         "rows": [
             (
                 share_words(one.predicted), share_words(one.share),

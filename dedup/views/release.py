@@ -191,7 +191,7 @@ def segments(found: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]
 
 
 def segment_row(kind: str, row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A segment in words; None where too few were decided."""
+    """A segment in words; without figures where too few were decided."""
     known, lead = row["figures"], row["leads"].get("average_precision")
     return {
         **row,
@@ -248,8 +248,8 @@ def limits(report: Report) -> list[str]:
     found = [
         _("Counted are pairs that a check compared. Duplicates that no shortlist held are missed in"
           " all figures alike."),
-        _("Only verdicts on pairs that the machine asked about count, weighed by how probable it was"
-          " to be asked. Merges made by hand and pairs chosen to learn from are left out."),
+        _("Only verdicts on pairs that the machine asked about count, weighed by how probable that"
+          " was. Merges made by hand and pairs chosen to learn from are left out."),
         ngettext(
             "Nothing is said of fewer than %(pairs)s pair, or of fewer than %(duplicates)s"
             " duplicates or others among them.",
@@ -257,8 +257,8 @@ def limits(report: Report) -> list[str]:
             " duplicates or others among them.",
             fewest["pairs"],
         ) % {"pairs": fewest["pairs"], "duplicates": fewest["duplicates"]},
-        _("Intervals are at 95 %. Of twenty segments about one is outside of its own by chance"
-          " alone."),
+        _("An interval holds what is true about 95 times in 100: of twenty segments about one is"
+          " outside of its own by chance alone."),
         _("People err too: a figure is how far the release agrees with them."),
     ]  # fmt: skip
     if unknown:

@@ -7,14 +7,17 @@ from random import Random
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
 from dedup import blind, deflection, desk, embedding, review
-from dedup.models import BlindItem, Flag, Job
+from dedup.ml.artifact import read_manifest
+from dedup.models import BlindItem, Flag, Job, Report
 from dedup.texts import text_of
 from support import guests, mailing, merging, outbox
 from support.models import GuestRequest, OutboxEntry, Question
+from tests.dedup.measured import figures
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -104,6 +107,16 @@ def long_work(by):
     return ["/manage/jobs/", *(f"/manage/jobs/{job.pk}/" for job in jobs)]
 
 
+def release_pages():
+    """Addresses of a release that was measured, of its card, and of one that was not."""
+    shipped = read_manifest(settings.DEDUP_ARTIFACTS / settings.DEDUP_RELEASE)
+    known = {"fingerprint": shipped.fingerprint, "manifest": shipped.raw}
+    measured, other = ReleaseFactory(name=shipped.name, **known), ReleaseFactory(name=LONG[:90])
+    Report.objects.create(release=measured, figures=figures(), folder="lamps-1-2026-11-28-101010")
+    page = f"/manage/releases/{measured.pk}/"
+    return [page, f"{page}card/", f"/manage/releases/{other.pk}/"]
+
+
 def links_for_guests(question):
     """Addresses as in mails to guests: of a question, of a following, of nothing any more."""
     common = {"email": f"{'a' * 60}@example.org", "product": question.product}
@@ -167,7 +180,7 @@ def lived_in(customer, agent, admin):
                 unchecked.get_absolute_url(), waiting.get_absolute_url(), "/account/"],
         admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
                 "/manage/releases/", f"/manage/releases/{kept_out.pk}/promote/",
-                "/manage/releases/back/", *works,
+                "/manage/releases/back/", *works, *release_pages(),
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],

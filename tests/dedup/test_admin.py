@@ -2,7 +2,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from dedup import marks, releases, review
+from dedup import marks, promoting, releases, review
 from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Flag, Release, Review
 from support import merging
@@ -140,6 +140,7 @@ def test_questions_of_other_readers_are_confirmed_and_stay_linked_only(client):
 
 def test_a_release_is_put_into_service(client, admin, monkeypatch):
     monkeypatch.setattr(releases, "prove_files", lambda release: None)
+    monkeypatch.setattr(promoting, "judged", lambda release: [])
     old, new = ReleaseFactory(is_active=True), ReleaseFactory()
 
     act(client, RELEASES, "activate", new)
