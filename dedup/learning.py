@@ -240,7 +240,8 @@ def implied(
 
     Never of a question in `without`, and never out of a group inside which two were told apart.
     """
-    apart, torn = set(), set()
+    apart: set[frozenset[int]] = set()
+    torn: set[int] = set()
     for label in learned:
         ends = frozenset(groups.name_of(pk) for pk in _ends(label))
         if label.label < 0.5:
@@ -302,8 +303,8 @@ def replayed(parent: Release, count: int, *, besides: set[frozenset[int]], seed:
 def _pairs(rows: Any, besides: set[frozenset[int]]) -> dict[int, Pair]:
     """The texts of scores by their keys, as long as they are those that were read."""
     found = [row for row in rows if frozenset((row.older_id, row.newer_id)) not in besides]
-    questions = Question.objects.written().defer("words")
-    questions = questions.in_bulk({pk for row in found for pk in (row.older_id, row.newer_id)})
+    ids = {pk for row in found for pk in (row.older_id, row.newer_id)}
+    questions = Question.objects.written().defer("words").in_bulk(ids)
     texts = {pk: text_of(question) for pk, question in questions.items()}
     return {
         row.pk: Pair(texts[row.older_id].input, texts[row.newer_id].input)

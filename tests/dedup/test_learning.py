@@ -436,16 +436,18 @@ def test_a_wanted_precision_moves_the_others_with_it(parent):
 # --- Killed, told to end, taken up again ------------------------------------------------------
 
 RUN = """
-import os, sys
+import os, sys, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "support.settings"
 import django
 django.setup()
 from django.core.management import call_command
-from dedup.ml import finetuning
-from dedup.ml import measuring
+from dedup.ml import finetuning, fitting, measuring
 from dedup.ml.clusters import Shortlisted
 from dedup.ml.data import Labelled
 finetuning.KEPT_EVERY = 0.0
+os.nice = lambda by: 0
+loss_of, pause = fitting.loss_of, float(sys.argv[1])
+fitting.loss_of = lambda *given: (time.sleep(pause), loss_of(*given))[1]
 rows = [Labelled("open the door", "open my door", 1.0), Labelled("open the door", "pay", 0.0)]
 measuring.shortlisted = lambda *_: Shortlisted(rows, ["", ""])
 call_command("run_job")
@@ -489,21 +491,21 @@ def test_a_training_that_is_killed_and_told_to_end_goes_on_where_it_was(parent, 
         "DEDUP_RELEASES_FOLDER": settings.DEDUP_RELEASES_FOLDER,
         "DEDUP_TRAINING_FOLDER": str(settings.DEDUP_TRAINING_FOLDER), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    job = starting.training(by=None, epochs=12)
+    job = starting.training(by=None, epochs=4)
     kept = settings.DEDUP_TRAINING_FOLDER / f"job-{job.pk}" / "network" / "checkpoint.pt"
     log = tmp_path / "log"
 
-    def begin():
-        return local.spawn([sys.executable, "-c", RUN], log=log, env=environ)
+    def begin(pause):
+        return local.spawn([sys.executable, "-c", RUN, str(pause)], log=log, env=environ)
 
     def until_kept(child, after=0.0):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (kept.exists() and kept.stat().st_mtime > after):
             assert child.poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    child = begin()
+    child = begin(0.2)
     until_kept(child)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -511,14 +513,14 @@ def test_a_training_that_is_killed_and_told_to_end_goes_on_where_it_was(parent, 
     assert (job.state, job.attempts) == (Job.State.RUNNING, 1)
     Job.objects.update(seen_at=timezone.now() - 2 * jobs.SILENT)
 
-    child = begin()
+    child = begin(0.2)
     until_kept(child, after=kept.stat().st_mtime)
     child.send_signal(signal.SIGTERM)
-    child.wait(60)
+    child.wait(120)
     job.refresh_from_db()
     assert (job.state, job.attempts) == (Job.State.WAITING, 1)
 
-    assert begin().wait(120) == 0, log.read_text()
+    assert begin(0).wait(300) == 0, log.read_text()
 
     job.refresh_from_db()
     assert (job.state, job.attempts) == (Job.State.DONE, 2), (job.failure, log.read_text())
