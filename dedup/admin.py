@@ -106,7 +106,7 @@ class ReviewAdmin(ReadOnly):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Without those of pairs whose score nobody is to see before they are decided."""
-        hidden = {"flag__status": models.Flag.Status.OPEN, "flag__lane": models.Flag.Lane.SAMPLED}
+        hidden = {"flag__status": models.Flag.Status.OPEN, "flag__lane__in": models.Flag.BLIND}
         return super().get_queryset(request).exclude(**hidden)
 
 

@@ -1,10 +1,11 @@
-"""API: similar questions, flags and reviews, merges, releases."""
+"""API: similar questions, flags and reviews, merges, releases, jobs."""
 
 from datetime import timedelta
 from typing import Any
 
 from django.core.validators import MaxLengthValidator
 from django.db.models import prefetch_related_objects
+from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, permissions, serializers, viewsets
@@ -13,8 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dedup import desk, review, suggesting
-from dedup.models import Flag, Release, Review
+from dedup import desk, jobs, review, starting, suggesting
+from dedup.models import Flag, Job, Release, Review
 from support.api import (
     Conflict,
     Idempotent,
@@ -283,3 +284,74 @@ class ReleaseViewSet(viewsets.ReadOnlyModelViewSet):
     pagination_class = Newest
     queryset = Release.objects.all()
     lookup_value_regex = r"[0-9]{1,17}"
+
+
+class MayStart(permissions.BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.user.has_perm("dedup.start_job")
+
+
+class JobSerializer(StrictSerializer):
+    by = serializers.CharField(source="by.username", read_only=True, allow_null=True)
+    percent = serializers.IntegerField(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "kind", "state", "step", "done", "total", "percent", "seconds_left", "params",
+            "result", "failure", "by", "put_at", "started_at", "ended_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class TrainingRequest(Strict, serializers.Serializer):
+    base = serializers.ChoiceField(
+        choices=starting.BASES, required=False,
+        help_text="`current` goes on from the release in service, `base` begins afresh.",
+    )  # fmt: skip
+    epochs = serializers.IntegerField(required=False)
+    minutes = serializers.FloatField(required=False)
+    seed = serializers.IntegerField(required=False)
+    precision = serializers.FloatField(required=False, allow_null=True)
+    name = serializers.CharField(required=False, max_length=80)
+
+
+class JobViewSet(
+    Idempotent,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    viewsets.GenericViewSet,
+):
+    """Long work and how far it is: start a training, ask again until `ended_at` is set, `stop`."""
+
+    serializer_class = JobSerializer
+    permission_classes = [*APIView.permission_classes, MayStart]
+    pagination_class = Newest
+    queryset = Job.objects.select_related("by")
+    filterset_fields = {"kind": ["exact"], "state": ["exact"]}
+    lookup_value_regex = r"[0-9]{1,17}"
+
+    @extend_schema(request=TrainingRequest, responses={202: JobSerializer})
+    def create(self, request: Request) -> Response:
+        """Let a release be trained from what people decided. 409 `job_runs` where one is."""
+        given = TrainingRequest(data=request.data)
+        given.is_valid(raise_exception=True)
+        try:
+            job = starting.training(by=person(request), **given.validated_data)
+        except starting.StartRefused as refused:
+            raise serializers.ValidationError({refused.field: [str(refused)]}) from refused
+        except jobs.JobRuns as error:
+            running = Job.objects.unfinished().filter(kind=Job.Kind.TRAIN).first()
+            raise Conflict(
+                "A training waits or runs already.", code="job_runs",
+                job=running.pk if running else None,
+            ) from error  # fmt: skip
+        address = reverse("dedup_api:job-detail", args=[job.pk])
+        return Response(self.get_serializer(job).data, status=202, headers={"Location": address})
+
+    @extend_schema(request=None, responses=JobSerializer)
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Request, pk: str = "") -> Response:
+        """Ask that a job ends: at once where it waits, else within seconds. Can be repeated."""
+        job = jobs.stop(job=self.get_object(), by=person(request))
+        return Response(self.get_serializer(job).data)

@@ -1,7 +1,9 @@
-"""Cards without a score: known cases, which tell how far people agree, and pairs from below the
-threshold, which tell what the machine overlooks. Both look alike.
+"""Cards without a score: known cases, which tell how far people agree, pairs drawn from below the
+threshold, which tell what the machine overlooks, and pairs that were chosen to learn from. All look
+alike.
 
-What is said of a known case changes no flag, no label, no merge and no count.
+What is said of a known case changes no flag, no merge and no count. Beside what was decided it is a
+second opinion for those who learn from it (dedup.feedback).
 """
 
 import random
@@ -22,6 +24,7 @@ from support.models import User
 
 KNOWN_SHARE = 2 / 50  # of all cards
 SAMPLED_SHARE = 1 / 25  # of all cards, while such pairs wait
+CHOSEN_SHARE = 1 / 25  # of all cards, while such pairs wait
 NEWEST = 1000  # decided pairs among which one is drawn
 CHANCE: random.Random = random.SystemRandom()
 EVERYTHING = Filter()
@@ -67,8 +70,12 @@ def _blindly(
     if thrown < KNOWN_SHARE:
         item = draw(reviewer, wanted, held=held, chance=chance, now=now)
         return item.flag if item else None
-    if thrown < KNOWN_SHARE + SAMPLED_SHARE:
-        return queue.claim_sampled(reviewer, wanted, held=held, chance=chance, now=now)
+    lanes = {Flag.Lane.SAMPLED: SAMPLED_SHARE, Flag.Lane.CHOSEN: CHOSEN_SHARE}
+    thrown -= KNOWN_SHARE
+    for lane, share in lanes.items():
+        if thrown < share:
+            return queue.claim_blind(reviewer, wanted, lane=lane, held=held, chance=chance, now=now)
+        thrown -= share
     return None
 
 

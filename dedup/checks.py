@@ -5,9 +5,11 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's word
 
+from dedup import releases
 from dedup.ml.artifact import MANIFEST, ArtifactRefused, read_manifest
 
 HARD_LIMIT_SECONDS = 45  # a check that takes longer is killed
+SMALLEST_TRAINING_MB = 512  # the libraries alone take half of that
 LONGEST_LEASE_SECONDS = 55.0  # what a killed worker held is taken up again within a minute
 
 
@@ -23,9 +25,15 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="dedup.E001",
             )
         )
-    for name in ("DEDUP_BATCH", "DEDUP_SHORTLIST", "DEDUP_FLAGS_PER_QUESTION", "DEDUP_THREADS"):
+    for name in (
+        "DEDUP_BATCH", "DEDUP_SHORTLIST", "DEDUP_FLAGS_PER_QUESTION", "DEDUP_THREADS",
+        "DEDUP_TRAINING_MINUTES",
+    ):  # fmt: skip
         if getattr(settings, name) < 1:
             found.append(Error(f"{name} must be at least 1.", id="dedup.E002"))
+    if 0 < settings.DEDUP_TRAINING_MEMORY_MB < SMALLEST_TRAINING_MB:
+        said = f"DEDUP_TRAINING_MEMORY_MB must be 0 or at least {SMALLEST_TRAINING_MB}."
+        found.append(Error(said, id="dedup.E005"))
     if not settings.DEDUP_SAMPLED_PER_QUESTION >= 0:
         found.append(Error("DEDUP_SAMPLED_PER_QUESTION must be at least 0.", id="dedup.E004"))
     return found
@@ -35,7 +43,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 def check_artifacts(**_: Any) -> list[CheckMessage]:
     """Each release folder's manifest can be read. A warning: the site works without a release."""
     found: list[CheckMessage] = []
-    for manifest in sorted(settings.DEDUP_ARTIFACTS.glob(f"*/{MANIFEST}")):
+    folders = {settings.DEDUP_ARTIFACTS, releases.made_folder()}
+    for manifest in sorted(file for each in folders for file in each.glob(f"*/{MANIFEST}")):
         try:
             read_manifest(manifest.parent)
         except ArtifactRefused as error:

@@ -307,7 +307,10 @@ def _bridge(one: Question, other: Question, flags: Sequence[Flag], *, now: datet
     score = scores.order_by("-scored_at").select_related("release").first()
     release: Release = score.release if score else flags[-1].release
     probability = score.probability if score else 0.0
-    return Flag(older=older, newer=newer, probability=probability, release=release, flagged_at=now)
+    return Flag(
+        older=older, newer=newer, probability=probability, asked_share=None, release=release,
+        flagged_at=now,
+    )  # fmt: skip
 
 
 def _merge(

@@ -217,7 +217,7 @@ def dispute(*, question: Question, by: User, reason: str, now: datetime | None =
         raise NotMerged(_("This question is not merged into another."))
     flag = _pair(question, edge.canonical, edge)
     flag.status, flag.decided_at = Flag.Status.OPEN, None
-    flag.lane, flag.asked_share = Flag.Lane.FLAGGED, 1.0
+    flag.lane = Flag.Lane.FLAGGED
     flag.disputed_by, flag.disputed_at, flag.dispute = by, now, reason.strip()[:500]
     flag.save()
     audit.record("disputed", by=by, now=now, question=question, merge=edge.pk)
@@ -266,8 +266,9 @@ def _pair(one: Question, other: Question, edge: Merge | None = None) -> Flag:
     if flag is None:
         probability = edge.probability if edge else None
         flag = Flag(
-            older=older, newer=newer, probability=probability or 0.0, release=_release(edge)
-        )
+            older=older, newer=newer, probability=probability or 0.0, asked_share=None,
+            release=_release(edge),
+        )  # fmt: skip
     texts = (text_of(older).hash, text_of(newer).hash)
     if texts != (flag.older_hash, flag.newer_hash):
         (flag.older_hash, flag.newer_hash), flag.alignment = texts, None

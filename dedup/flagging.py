@@ -127,6 +127,8 @@ def _open(
         pair = {"older_id": older.question_id, "newer_id": newer.question_id}
         flag = Flag(**pair, lane=lane, asked_share=blind_share or 1.0, flagged_at=now)
     elif not _reopen(flag, texts, now=now, lane=lane, blind_share=blind_share):
+        if flag.status in Review.DECISIONS and (flag.older_hash, flag.newer_hash) == texts:
+            _count_in(flag, findings, candidate, lane=lane, share=blind_share or 1.0)
         return
     words = findings.aligned.get(candidate.question_id)
     flag.alignment = None if words is None else [astuple(pair) for pair in words]
@@ -150,14 +152,28 @@ def _reopen(
     if flag.status != Flag.Status.OPEN:
         flag.status, flag.flagged_at, flag.decided_at = Flag.Status.OPEN, now, None
         flag.disputed_by, flag.disputed_at, flag.dispute = None, None, ""
-    elif lane == Flag.Lane.SAMPLED and flag.lane == Flag.Lane.FLAGGED:
+    elif lane in Flag.BLIND and flag.lane == Flag.Lane.FLAGGED:
         return False  # it waits with its score
     elif lane != flag.lane:
         flag.flagged_at = now
-    asked_before = flag.asked_share if is_same and flag.lane == Flag.Lane.SAMPLED else 0.0
+    asked_before = (flag.asked_share or 0.0) if is_same and flag.lane == Flag.Lane.SAMPLED else 0.0
     flag.asked_share = 1.0 if blind_share is None else max(blind_share, asked_before)
     flag.lane = lane
     return True
+
+
+def _count_in(
+    flag: Flag, findings: Findings, candidate: ScoredCandidate, *, lane: str, share: float
+) -> None:
+    """A decided pair that would be asked about now belongs to what is measured with, whoever asked
+    about it before: with the larger share, as its number is the same for all checks."""
+    if flag.asked_share is None:
+        flag.lane = lane
+        flag.probability, flag.release = candidate.probability, findings.release
+    elif share <= flag.asked_share:
+        return
+    flag.asked_share = share
+    flag.save(update_fields=["lane", "asked_share", "probability", "release"])
 
 
 def _wake(*question_ids: int) -> None:

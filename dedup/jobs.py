@@ -5,7 +5,9 @@ A run holds its job by a token and gives signs of life. Where they stop to come,
 again; what it had done lies in checkpoints of its own. After three runs that died it has failed.
 """
 
+import errno
 import logging
+import resource
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,9 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from dedup.models import Job
 from support import audit, outbox
@@ -27,6 +31,14 @@ RUN_TASK = "dedup.tasks.run_jobs"
 SILENT = timedelta(minutes=3)  # without a sign of life for so long, a run is dead
 MOST_ATTEMPTS = 3
 EVERY_SECONDS = 2.0  # between two signs of life: each is a write
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "could not allocate")
+NO_MEMORY = gettext_noop(
+    "It needs more memory than it may have: %(megabytes)d MB (DEDUP_TRAINING_MEMORY_MB)."
+)
+NO_SPACE = gettext_noop("The disk is full.")
+DIED = gettext_noop(
+    "Its worker died three times, as when the machine's memory runs out; its log may say of what."
+)
 
 
 class JobRuns(Exception):
@@ -39,6 +51,17 @@ class JobStopped(Exception):
 
 class JobLost(Exception):
     """Another run has taken the job up: this one writes nothing any more."""
+
+
+class JobFailed(Exception):
+    """What was asked for cannot be done; the text says why to a person.
+
+    `said` is a sentence of ours, marked for translation, with places for `details`.
+    """
+
+    def __init__(self, said: str, **details: object) -> None:
+        super().__init__(said % details)
+        self.said, self.details = said, details
 
 
 @dataclass
@@ -84,6 +107,11 @@ class Run:
             state=state, result=dict(result or {}), failure=failure[:300], ended_at=timezone.now(),
             seconds_left=None, token=None,
         )  # fmt: skip
+
+    def give_back(self) -> None:
+        """Let another run take the job up at once; this one does not count as one that died."""
+        held = Job.objects.filter(pk=self.job.pk, token=self.token, state=Job.State.RUNNING)
+        held.update(state=Job.State.WAITING, token=None, attempts=F("attempts") - 1)
 
 
 Runner = Callable[[Run], Mapping[str, Any]]  # returns the job's result
@@ -140,7 +168,8 @@ def claim(*, kinds: list[str], now: datetime) -> Run | None:
     if job.is_to_stop or job.attempts >= MOST_ATTEMPTS:
         is_stopped = job.is_to_stop
         job.state = Job.State.STOPPED if is_stopped else Job.State.FAILED
-        job.failure = "" if is_stopped else "its worker died three times"
+        if not is_stopped:
+            job.failure, job.result = DIED, _as_told(JobFailed(DIED))
         job.ended_at, job.token = now, None
         job.save()
         return None
@@ -154,29 +183,63 @@ def claim(*, kinds: list[str], now: datetime) -> Run | None:
 
 
 def run(runners: Mapping[str, Runner], *, now: datetime | None = None) -> Job | None:
-    """Do one job that waits; return it as it ended, None where none waits.
+    """Do one job that waits; return it as it ended, None where none waits."""
+    held = claim(kinds=list(runners), now=now or timezone.now())
+    return do(held, runners) if held else None
+
+
+def do(held: Run, runners: Mapping[str, Runner]) -> Job:
+    """Do a job that was claimed; return it as it ended.
 
     An error of its runner is the job's failure, never the worker's. A worker that is told to end
-    leaves the job to be taken up again.
+    gives the job back, to be taken up again.
     """
-    held = claim(kinds=list(runners), now=now or timezone.now())
-    if held is None:
-        return None
     try:
         held.end(Job.State.DONE, result=runners[held.job.kind](held))
     except JobStopped:
         held.end(Job.State.STOPPED)
     except JobLost:
         log.warning("Job %s was taken up by another worker", held.job.pk)
+    except JobFailed as error:
+        log.warning("Job %s: %s", held.job.pk, error)
+        held.end(Job.State.FAILED, result=_as_told(error), failure=str(error))
     except Exception as error:
         log.exception("Job %s failed", held.job.pk)
-        held.end(Job.State.FAILED, failure=f"{type(error).__name__}: {error}")
+        known = _known(error)
+        failure = str(known) if known else f"{type(error).__name__}: {error}"
+        held.end(Job.State.FAILED, result=_as_told(known) if known else {}, failure=failure)
+    except (SystemExit, KeyboardInterrupt):
+        held.give_back()
+        raise
     held.job.refresh_from_db()
     return held.job
+
+
+def _as_told(error: JobFailed) -> dict[str, Any]:
+    """What a page needs to say it in the language of its reader."""
+    return {"said": error.said, "details": error.details}
+
+
+def _known(error: Exception) -> JobFailed | None:
+    """The plain word for an error of the machine; None where there is none."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
+        return JobFailed(NO_MEMORY, megabytes=settings.DEDUP_TRAINING_MEMORY_MB)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JobFailed(NO_SPACE)
+    return None
+
+
+def bound_memory() -> None:
+    """Let this process have so much memory as the settings say; more raises MemoryError in it."""
+    if settings.DEDUP_TRAINING_MEMORY_MB:
+        most = settings.DEDUP_TRAINING_MEMORY_MB * 1024 * 1024
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def has_waiting(now: datetime) -> bool:
     """Whether a job waits for a worker, or for another one after its own died."""
     dead = Q(state=Job.State.RUNNING, seen_at__lt=now - SILENT)
-    by_workers = Job.objects.exclude(kind__in=Job.BY_CHECKS)
-    return by_workers.filter(Q(state=Job.State.WAITING) | dead).exists()
+    free = Job.objects.filter(Q(state=Job.State.WAITING) | dead)
+    return free.exclude(kind__in=Job.BY_CHECKS).exists()

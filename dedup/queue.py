@@ -8,7 +8,7 @@ from typing import Self
 from urllib.parse import urlencode
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.utils import timezone
 
 from dedup.models import Flag, FlagQuerySet, Review
@@ -150,20 +150,20 @@ def claim_next(
 
 
 @transaction.atomic
-def claim_sampled(
+def claim_blind(
     reviewer: User,
     wanted: Filter = Filter(),
     *,
     chance: Random,
+    lane: str = Flag.Lane.SAMPLED,
     held: Collection[int] = (),
     now: datetime | None = None,
 ) -> Flag | None:
-    """Hold one of the pairs from below the threshold that nobody else holds, any as likely as
-    another, but for those in `held` and those of merged questions: a card without a score shows no
-    thread."""
+    """Hold one of the pairs of a lane without scores that nobody else holds, any as likely as
+    another, but for those in `held` and those of merged questions: such a card shows no thread."""
     now = now or timezone.now()
-    sampled = Flag.objects.open().between_single().filter(lane=Flag.Lane.SAMPLED)
-    found = wanted.apply(_for(reviewer, sampled, now=now), reviewer, now=now)
+    waiting = Flag.objects.open().between_single().filter(lane=lane)
+    found = wanted.apply(_for(reviewer, waiting, now=now), reviewer, now=now)
     pks = list(free_for(reviewer, found.exclude(pk__in=held), now=now).values_list("pk", flat=True))
     for pk in chance.sample(pks, min(len(pks), CHUNK)):
         still = free_for(reviewer, Flag.objects.open().with_roots().filter(pk=pk), now=now)
@@ -222,7 +222,9 @@ def _foremost(rows: Collection[tuple[int, int, int]]) -> set[int]:
         }  # threads of one question each have but one flag between them
     rivals = Flag.objects.open().with_roots().filter(older__in=members, newer__in=members)
     best: dict[tuple[int, int], int] = {}
-    for pk, *ends in rivals.order_by("lane", "-probability", "pk").values_list("pk", "low", "high"):  # type: ignore[misc]
+    is_last = Case(When(lane__in=Flag.BLIND, then=Value(1)), default=Value(0))
+    in_order = rivals.order_by(is_last, "-probability", "pk")
+    for pk, *ends in in_order.values_list("pk", "low", "high"):  # type: ignore[misc]
         best.setdefault((ends[0], ends[1]), pk)
     return {pk for pk, low, high in rows if low == high or best.get((low, high)) == pk}
 

@@ -33,7 +33,18 @@ def active() -> Release:
 
 def folder_of(release: Release) -> Path:
     """Where the files of a release lie on this machine."""
-    return Path(settings.DEDUP_ARTIFACTS) / release.name
+    return folder_named(release.name)
+
+
+def made_folder() -> Path:
+    """Where releases go that this portal makes; among the artifacts where none is named."""
+    return Path(settings.DEDUP_RELEASES_FOLDER or settings.DEDUP_ARTIFACTS)
+
+
+def folder_named(name: str) -> Path:
+    """Where a release of this name lies, or would; what was made here comes before what ships."""
+    made = made_folder() / name
+    return made if made.exists() else Path(settings.DEDUP_ARTIFACTS) / name
 
 
 def add(name: str) -> Release:
@@ -43,7 +54,7 @@ def add(name: str) -> Release:
     a name with their fingerprint. Raises dedup.ml.artifact.ArtifactRefused where a file is missing
     or is not what its hash says.
     """
-    manifest = verify(Path(settings.DEDUP_ARTIFACTS) / name)
+    manifest = verify(folder_named(name))
     for former in Release.objects.filter(name=name).exclude(fingerprint=manifest.fingerprint):
         former.name = f"{name}@{former.fingerprint[:12]}"
         former.save(update_fields=["name"])

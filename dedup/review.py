@@ -286,7 +286,7 @@ def send_back(*, flag: Flag, by: User, note: str, now: datetime | None = None) -
         raise merging.NotAllowed(_("Only who may merge a pair can send it back."))
     flag.reviews.standing().filter(verdict=Review.Verdict.CONFIRMED).update(undone_at=now)
     flag.status, flag.decided_at = Flag.Status.OPEN, None
-    flag.lane, flag.asked_share = Flag.Lane.FLAGGED, 1.0
+    flag.lane = Flag.Lane.FLAGGED
     audit.record("sent_back", by=by, now=now, flag=flag.pk)
     return _leave_to_others(flag, by=by, note=note, now=now)
 

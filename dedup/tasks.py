@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from dedup import backfilling, deflection, pipeline, releases, reranking, scoring
 from dedup.checks import HARD_LIMIT_SECONDS
+from dedup.job_tasks import run_jobs  # noqa: F401 - a worker of all queues knows it too
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
 

@@ -2,13 +2,23 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from dedup import api
-from dedup.views import agreement, asking, card, cluster, deflection, merge_desk, review_queue
+from dedup.views import (
+    agreement,
+    asking,
+    card,
+    cluster,
+    deflection,
+    long_work,
+    merge_desk,
+    review_queue,
+)
 
 router = SimpleRouter()
 router.register("flags", api.FlagViewSet, basename="flag")
 router.register("reviews", api.ReviewViewSet, basename="review")
 router.register("merges", api.MergeViewSet, basename="merge")
 router.register("releases", api.ReleaseViewSet, basename="release")
+router.register("jobs", api.JobViewSet, basename="job")
 
 urlpatterns = [
     path("api/v1/similar/", api.SimilarView.as_view(), name="api_similar"),
@@ -36,6 +46,12 @@ urlpatterns = [
     path("review/undo/<int:pk>/", card.undo, name="review_undo"),
     path("manage/agreement/", agreement.show_agreement, name="agreement"),
     path("manage/deflection/", deflection.show_deflection, name="deflection"),
+    path("manage/jobs/", long_work.show_jobs, name="jobs"),
+    path("manage/jobs/backfill/", long_work.start_backfill, name="start_backfill"),
+    path("manage/jobs/train/", long_work.start_training, name="start_training"),
+    path("manage/jobs/adopt/", long_work.start_adopt, name="start_adopt"),
+    path("manage/jobs/<int:pk>/", long_work.show_job, name="job"),
+    path("manage/jobs/<int:pk>/stop/", long_work.stop_job, name="stop_job"),
     path("manage/merges/", merge_desk.to_merge, name="to_merge"),
     path("manage/merges/merge/", merge_desk.merge_many, name="merge_many"),
     path("manage/merges/undo/", merge_desk.unmerge_many, name="unmerge_many"),

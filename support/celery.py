@@ -39,7 +39,7 @@ CONF: dict[str, Any] = {
     "task_queues": [Queue("interactive"), Queue("checks"), Queue("mail"), Queue("training")],
     "task_routes": {
         "dedup.tasks.suggest": {"queue": "interactive"},
-        "dedup.tasks.train": {"queue": "training"},
+        "dedup.tasks.run_jobs": {"queue": "training"},
         "support.tasks.*": {"queue": "mail"},
     },
     "beat_schedule": {
@@ -60,6 +60,11 @@ CONF: dict[str, Any] = {
             "options": {"expires": 30.0},
         },
         "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
+        "run-jobs": {
+            "task": "dedup.tasks.run_jobs",
+            "schedule": 60.0,
+            "options": {"expires": 60.0},
+        },
         "tidy": {"task": "support.tasks.tidy", "schedule": 3600.0},
     },
     "broker_connection_retry_on_startup": True,
@@ -77,16 +82,18 @@ CONF: dict[str, Any] = {
 }
 
 
-def _app(*packages: str, **options: Any) -> Celery:
+def _app(*packages: str, tasks: str = "tasks", **options: Any) -> Celery:
     made = Celery("askonce", amqp=Broker, **options)
     made.config_from_object("django.conf:settings", namespace="CELERY")
     made.conf.update(CONF)
-    made.autodiscover_tasks(list(packages) or None)
+    made.autodiscover_tasks(list(packages) or None, related_name=tasks)
     return made
 
 
 # A worker for mail alone: it knows no task of dedup, and so it never loads the networks.
 mail_app = _app("support", set_as_current=False)
+# One for long work alone: each job has a process of its own, so the worker never loads them either.
+training_app = _app("dedup", tasks="job_tasks", set_as_current=False)
 app = _app()
 
 

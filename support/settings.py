@@ -65,6 +65,14 @@ DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestion
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
 DEDUP_RELEASE = _text("DEDUP_RELEASE", "minilm-l6-2")  # put into service where none is active
 DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / "artifacts")))
+# Where releases go that this portal makes; among the artifacts where none is named.
+DEDUP_RELEASES_FOLDER = _text("DEDUP_RELEASES_FOLDER")
+# Checkpoints that a page or a program may take as a release; empty: only names on the hub.
+DEDUP_CHECKPOINTS = _text("DEDUP_CHECKPOINTS")
+# What a training keeps until it is done: its checkpoints.
+DEDUP_TRAINING_FOLDER = Path(_text("DEDUP_TRAINING_FOLDER", str(LOCAL_FOLDER / "training")))
+DEDUP_TRAINING_MINUTES = _number("DEDUP_TRAINING_MINUTES", 60)  # that a training may take
+DEDUP_TRAINING_MEMORY_MB = int(_number("DEDUP_TRAINING_MEMORY_MB", 4096))  # of a job; 0: any
 
 # --- Django -----------------------------------------------------------------------------------
 

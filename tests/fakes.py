@@ -66,4 +66,4 @@ class Dice(random.Random):
         return super().getrandbits(k)
 
 
-KNOWN, SAMPLED, NEITHER = 0.0, 0.05, 0.99  # what dice say of the next card
+KNOWN, SAMPLED, CHOSEN, NEITHER = 0.0, 0.05, 0.1, 0.99  # what dice say of the next card

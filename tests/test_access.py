@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from dedup import review
-from dedup.models import Deflection, Flag, Review, SavedView
+from dedup.models import Deflection, Flag, Job, Review, SavedView
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -33,7 +33,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, Deflection, GuestRequest, MailStop, SavedView,
+    AuditEntry, Deflection, GuestRequest, MailStop, SavedView, Job,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -200,6 +200,18 @@ EXPECTED = {
     },
     "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "jobs": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "start_training": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "start_backfill": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "start_adopt": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "job": {
+        "GET": agents({"job": "403 200", "missing": "403 404"}),
+        "POST": each(["job", "missing"], NEVER),
+    },
+    "stop_job": {
+        "GET": each(["job", "missing"], NEVER),
+        "POST": agents({"job": "403 302", "missing": "403 404"}),
+    },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -282,6 +294,19 @@ EXPECTED = {
         "GET": api_agents({"release": "200 200", "missing": "404 404"}),
         "POST": api_agents({"release": "405 405"}),
     },
+    "dedup_api:job-list": {
+        "GET": api_agents({"": "403 200"}),
+        "POST": api_agents({"": "403 202"}),
+    },
+    "dedup_api:job-detail": {
+        "GET": api_agents({"job": "403 200", "missing": "403 404"}),
+        "POST": api_agents({"job": "403 405"}),
+        "DELETE": api_agents({"job": "403 405"}),
+    },
+    "dedup_api:job-stop": {
+        "GET": api_agents({"job": "403 405"}),
+        "POST": api_agents({"job": "403 200", "missing": "403 404"}),
+    },
     "schema": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "api_docs": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
 }
@@ -329,6 +354,7 @@ def world(customer, agent, admin):
     rows["decided"] = review.dismiss(flag=FlagFactory(), by=agent)
     rows["waiting"] = FlagFactory()
     review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)
+    rows["job"] = Job.objects.create(kind="evaluate")
     rows["view"] = SavedView.objects.create(name="Mine", query="band=likely", owner=agent)
     rows["asked by mail"] = GuestRequest.objects.create(
         email="guest@example.com", kind="question", title="A guest's", product=public.product
@@ -417,6 +443,8 @@ def body(world, route, row):
         "review_overrule": {"verdict": "related"},
         "merge_many": versions | shown | {"flag": waiting.pk, "apply": "1"},
         "send_back": {"note": "Another lamp."},
+        "start_training": {"base": "current", "epochs": "3", "minutes": "5", "seed": "1"},
+        "start_adopt": {"checkpoint": "owner/some-name", "languages": "en"},
         "review_view_save": {"name": "Likely ones", "band": "likely"},
         "review_many": {"flag": world.rows["open"].pk, "verdict": "related", "apply": "1"},
         "merge": versions,

@@ -14,6 +14,7 @@ OURS = [path for package in ("support", "dedup") for path in (ROOT / package).rg
 CODE = [path for path in OURS if "migrations" not in path.parts]
 # Signals of Django and Celery that start something; rows never do anything behind one's back.
 SIGNALS = {
+    "dedup/job_tasks.py": {"worker_shutting_down"},
     "support/apps.py": {"post_migrate"},
     "support/celery.py": {"worker_init"},
     "dedup/tasks.py": {"worker_process_init"},
@@ -96,27 +97,40 @@ def test_a_worker_does_load_them():
     assert ran.stdout.split() == ["True"]
 
 
-MAIL = """
+WORKER = """
 import sys
-from support.celery import mail_app
+from support import celery
 
-mail_app.loader.import_default_modules()
-mail_app.finalize()
-print(sorted(name for name in mail_app.tasks if not name.startswith("celery.")))
+app = getattr(celery, sys.argv[1])
+app.loader.import_default_modules()
+app.finalize()
+print(sorted(name for name in app.tasks if not name.startswith("celery.")))
 print(sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_a_worker_for_mail_knows_its_own_tasks_and_no_networks():
+def worker(app):
+    """The tasks that a worker of this app knows, and the packages that it has loaded."""
     ran = subprocess.run(
-        [sys.executable, "-c", MAIL], cwd=ROOT, env={**os.environ}, capture_output=True, text=True,
-        check=False,
+        [sys.executable, "-c", WORKER, app], cwd=ROOT, env={**os.environ}, capture_output=True,
+        text=True, check=False,
     )  # fmt: skip
-
     assert ran.returncode == 0, ran.stderr
-    tasks, loaded = map(ast.literal_eval, ran.stdout.splitlines()[-2:])
+    return map(ast.literal_eval, ran.stdout.splitlines()[-2:])
+
+
+def test_a_worker_for_mail_knows_its_own_tasks_and_no_networks():
+    tasks, loaded = worker("mail_app")
+
     assert {"support.tasks.send_notifications", "support.tasks.fetch_mail"} <= set(tasks)
     assert not [name for name in tasks if name.startswith("dedup.")]
+    assert not {"torch", "transformers", "tokenizers"} & set(loaded)
+
+
+def test_a_worker_for_long_work_knows_one_task_and_no_networks():
+    tasks, loaded = worker("training_app")
+
+    assert tasks == ["dedup.tasks.run_jobs"]
     assert not {"torch", "transformers", "tokenizers"} & set(loaded)
 
 

@@ -16,7 +16,7 @@ from dedup import tasks as dedup_tasks
 from dedup.management.demo.stack import PROCESSES
 from support import settings as settings_module
 from support import tasks as support_tasks
-from support.celery import app, mail_app
+from support.celery import app, mail_app, training_app
 from support.wsgi import application
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ MANAGE = [command for name in OURS for command in words(name) if "manage.py" in 
 
 def test_every_part_of_the_portal_has_its_service():
     assert set(SERVICES) == {
-        "postgres", "redis", "migrate", "web", "checks", "interactive", "mail", "beat"
+        "postgres", "redis", "migrate", "web", "checks", "interactive", "mail", "training", "beat"
     }  # fmt: skip
 
 
@@ -106,10 +106,11 @@ def test_the_workers_serve_every_queue_that_has_a_task():
 @pytest.mark.parametrize("command", CELERY, ids=" ".join)
 def test_celery_loads_the_app_of_the_code(command):
     name = option(command, "-A")
-    is_mail = "-Q" in command and option(command, "-Q") == "mail"
-    assert name == ("support.celery:mail_app" if is_mail else "support")
-    found = import_string(name.replace(":", ".") if is_mail else f"{name}.celery_app")
-    assert found is (mail_app if is_mail else app)
+    queue = option(command, "-Q") if "-Q" in command else ""
+    own = {"mail": mail_app, "training": training_app}  # they load no networks
+    assert name == (f"support.celery:{queue}_app" if queue in own else "support")
+    found = import_string(name.replace(":", ".") if queue in own else f"{name}.celery_app")
+    assert found is own.get(queue, app)
     assert {"worker", "beat"} & set(command)
 
 
@@ -118,7 +119,7 @@ def test_one_service_alone_beats():
 
 
 def test_each_worker_is_asked_by_its_own_name():
-    for name in ("checks", "interactive", "mail"):
+    for name in ("checks", "interactive", "mail", "training"):
         assert option(words(name)[0], "-n") == f"{name}@%h"
         assert f"{name}@$$HOSTNAME" in OURS[name]["healthcheck"]["test"][1]
 
@@ -189,6 +190,18 @@ def test_static_files_go_where_the_settings_look_for_them():
     assert f"static:{place}:ro" in OURS["web"]["volumes"]
 
 
+def test_releases_that_are_made_are_kept_and_read_by_all_that_need_them():
+    place = COMPOSE["x-environment"]["DEDUP_RELEASES_FOLDER"]
+    readers = {name for name in OURS if f"releases:{place}:ro" in OURS[name].get("volumes", [])}
+
+    assert f"releases:{place}" in OURS["training"]["volumes"]
+    assert OURS["training"]["environment"]["DEDUP_TRAINING_FOLDER"].startswith(f"{place}/")
+    assert {"web", "checks", "interactive", "migrate"} <= readers
+    for target in ("web", "worker"):
+        made = re.findall(r"^RUN install (.*)$", stage(target), re.M)
+        assert any("--owner=10001" in line and place in line.split() for line in made)
+
+
 def test_torch_is_the_version_of_the_project_and_the_web_has_none():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 
@@ -212,9 +225,10 @@ def test_what_an_image_copies_is_there_and_is_let_through():
 
 def test_the_demo_starts_the_same_processes():
     names = {"celery", "gunicorn", "worker", "beat", "support", "support.wsgi",
-             "support.celery:mail_app", *SERVICES}  # fmt: skip
+             "support.celery:mail_app", "support.celery:training_app", "threads",
+             *SERVICES}  # fmt: skip
 
-    for name in ("web", "checks", "interactive", "mail", "beat"):
+    for name in ("web", "checks", "interactive", "mail", "training", "beat"):
         ours, theirs = ([word for word in command if word in names]
                         for command in (words(name)[0], PROCESSES[name]))  # fmt: skip
         assert ours == theirs

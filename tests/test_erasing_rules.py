@@ -275,11 +275,11 @@ def test_the_check_of_another_question_keeps_no_score_of_an_erased_text(scorer, 
 def test_a_verdict_on_an_erased_text_teaches_nothing(agent, scorer):
     flag = FlagFactory(release=scorer.release)
     review.dismiss(flag=flag, by=agent)
-    assert len(feedback.labelled_pairs()) == 1
+    assert len(feedback.labels()) == 1
 
     erasing.erase(person=flag.older.asked_by, by=None)
 
-    assert feedback.labelled_pairs() == []
+    assert feedback.labels() == []
 
 
 def test_a_dispute_of_somebody_else_is_still_looked_at(admin):

@@ -24,8 +24,10 @@ from support.models import Notification, OutboxEntry
 GOOD, NOTE, BROKEN, UNKNOWN = "good", "note", "broken", "unknown"
 LATE_SECONDS = 60.0  # what waits longer than this has nobody who checks it
 PING_SECONDS = 2.0
-QUEUES = ("checks", "interactive", "mail")
+QUEUES = ("checks", "interactive", "mail", "training")
 MAIL_APP = "support.celery:mail_app"  # knows the mail tasks only, and no networks
+TRAINING_APP = "support.celery:training_app"  # its jobs have processes of their own
+OTHER_APPS = {"mail": MAIL_APP, "training": f"{TRAINING_APP} -P threads"}
 INSTALL = "python3.11 -m venv .venv && .venv/bin/pip install -e ."
 START_ALL = "python manage.py demo"
 
@@ -150,8 +152,21 @@ def _workers() -> Iterator[Finding]:
             )
             yield Finding(name, GOOD, ", ".join(serving))
         else:
-            app = MAIL_APP if queue == "mail" else "support"
-            repair = f"celery -A {app} worker -Q {queue} -c 1 -n {queue}@%h"
+            app, _, pool = OTHER_APPS.get(queue, "support").partition(" ")
+            words = [
+                "celery",
+                "-A",
+                app,
+                "worker",
+                "-Q",
+                queue,
+                pool,
+                "-c",
+                "1",
+                "-n",
+                f"{queue}@%h",
+            ]
+            repair = " ".join(word for word in words if word)
             yield Finding(name, BROKEN, "none answers", repair)
 
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dedup', '0006_long_work_in_the_background'),
+        ('dedup', '0007_pairs_are_chosen_to_learn_from'),
     ]
 
     operations = [

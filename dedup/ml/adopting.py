@@ -1,29 +1,29 @@
 """A cross-encoder that others trained -> a release: calibrated, measured, written down."""
 
-import json
 import logging
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dedup.ml.artifact import MANIFEST, hash_files, read_manifest
+from dedup.ml.artifact import read_manifest
 from dedup.ml.biencoder import BiEncoder
-from dedup.ml.building import golden_pairs, thresholds
+from dedup.ml.building import golden_pairs, making, thresholds, write_down
 from dedup.ml.calibration import fit_calibration
 from dedup.ml.card import adopted_card
 from dedup.ml.clusters import CHOOSING, portal_shortlisted, shortlisted
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
-from dedup.ml.measuring import Measured, Measuring, Reported
+from dedup.ml.measuring import Measured, Reported
+from dedup.ml.refitting import Asked, Tell, refit
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +48,36 @@ def adopt(
     """
     if out.exists():
         raise CheckpointRefused(f"there is a release {out.name} already")
-    with TemporaryDirectory(dir=out.parent, prefix=".adding-") as made:
-        folder = Path(made) / out.name
+    with making(out) as folder:
         shutil.copytree(release / "bi-encoder", folder / "bi-encoder")
         cross = _write_cross_encoder(checkpoint, folder / "cross-encoder")
         raw = _described(checkpoint, release, labels, folder, cross)
         raw["languages"] = languages
-        (folder / "README.md").write_text(adopted_card(raw), encoding="utf-8")
-        raw["files"] = hash_files(folder)
-        text = json.dumps(raw, indent=1) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-        folder.rename(out)
+        write_down(folder, raw, adopted_card(raw))
     return raw
+
+
+def adopt_here(
+    checkpoint: str, release: Path, judged: Sequence[Asked], hold: Sequence[Asked], out: Path,
+    languages: list[str], *, wanted: Mapping[str, float], before_at: Mapping[str, float],
+    progress: Tell = lambda done, total, step, left: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The same, calibrated on what people decided on a portal's own pairs; see `refit`.
+
+    Raises CheckpointRefused, and RefitRefused; then nothing is written.
+    """
+    before = read_manifest(release).raw
+    about = {
+        "base": checkpoint,
+        "languages": languages,
+        "licences": {"cross-encoder": f"as {checkpoint} says", "bi-encoder": before["base"]},
+        "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
+    }
+    return refit(
+        write=partial(_write_cross_encoder, checkpoint), parent=release, tune=judged, hold=hold,
+        wanted=wanted, before_at=before_at, about=about, out=out, card=adopted_card,
+        is_correction=False, progress=progress,
+    )  # fmt: skip
 
 
 def _write_cross_encoder(checkpoint: str, out: Path) -> CrossEncoder:
@@ -89,7 +107,6 @@ def _described(
     calibration = fit_calibration(fitted.logits, fitted.cosines, fitted.labels)
     reported = Reported.of(bi, cross)
     chosen = thresholds(calibration, chosen_on, reported.measured)
-    flag = chosen["flag"]["probability"]
     before = read_manifest(release).raw
     return {
         "name": folder.name,
@@ -98,11 +115,7 @@ def _described(
         "licences": {"cross-encoder": f"as {checkpoint} says", "bi-encoder": before["base"]},
         "data": {},
         "recipe": {"adopted": checkpoint, "bi_encoder_of": before["name"]},
-        "metrics": {
-            "shortlists": Measuring(
-                Path(), bi, cross, calibration, calibration.at_prior(0.5), flag
-            ).shortlists(reported)
-        },
+        "metrics": {"shortlists": reported.told_apart(calibration)},
         "calibration": {
             "coefficients": asdict(calibration),
             "rows": len(fitted.labels),

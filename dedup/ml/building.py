@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,12 +33,13 @@ from dedup.ml.clusters import (
 from dedup.ml.crossencoder import MAX_TOKENS, CrossEncoder
 from dedup.ml.data import Labelled, file_hash, forum_rows, labelled, rows
 from dedup.ml.evaluation import average_precision, mean_average_precision
+from dedup.ml.fitting import SCALE
 from dedup.ml.measuring import FITTED_EVEN, Measured, Measuring, Reported, random_halves
 from dedup.ml.mixture import TRAINING_FILES
 from dedup.ml.pairs import Pair
 from dedup.ml.plots import precision_recall, reliability
 from dedup.ml.thresholds import choose_threshold, measure
-from dedup.ml.training import DONE, SCALE
+from dedup.ml.training import DONE
 
 log = logging.getLogger(__name__)
 
@@ -252,20 +255,39 @@ def build(data: Path, base: Path, trained: Path, out: Path, recipe: Path) -> Non
         "thresholds": chosen,
         "golden": golden_pairs(bi, cross, calibration),
     }
-    for name, drawn in pictures(calibration, reported.measured).items():
-        (out / f"{name}.svg").write_text(drawn, encoding="utf-8")
-    (out / "README.md").write_text(model_card(raw), encoding="utf-8")
-    raw["files"] = hash_files(out)
-    (out / MANIFEST).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    write_down(out, raw, model_card(raw), pictures(calibration, reported.measured))
 
 
-def pictures(calibration: Calibration, held: Measured) -> dict[str, str]:
-    """SVG by name, over shortlists that nothing was fitted on."""
+def write_down(
+    folder: Path, raw: dict[str, Any], card: str, drawn: Mapping[str, str] | None = None
+) -> None:
+    """Writes card, pictures and, last of all, the manifest with the hashes of all other files."""
+    for name, picture in (drawn or {}).items():
+        (folder / f"{name}.svg").write_text(picture, encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    raw["files"] = hash_files(folder)
+    (folder / MANIFEST).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def making(out: Path) -> Iterator[Path]:
+    """A folder of the same name, which becomes `out` at the end, or is gone where that fails."""
+    with TemporaryDirectory(dir=out.parent, prefix=".making-") as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        yield folder
+        folder.rename(out)
+
+
+def pictures(
+    calibration: Calibration, held: Measured, where: str = "on held trades"
+) -> dict[str, str]:
+    """SVG by name, over pairs that nothing was fitted on."""
     p = held.probabilities(calibration)
     curves = [("release", p), ("cosine alone", held.cosines)]
     return {
-        "reliability": reliability(p, held.labels, "Calibration on held trades"),
-        "precision-recall": precision_recall(curves, held.labels, "Ranking on held trades"),
+        "reliability": reliability(p, held.labels, f"Calibration {where}"),
+        "precision-recall": precision_recall(curves, held.labels, f"Ranking {where}"),
     }
 
 

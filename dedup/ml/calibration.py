@@ -1,5 +1,6 @@
 """Raw score and cosine -> probability, by logistic regression (Platt 1999)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,24 +66,50 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def fit_calibration(
-    logits: Values, cosines: Values, labels: Values, ridge: float = 1e-3
+    logits: Values,
+    cosines: Values,
+    labels: Values,
+    ridge: float = 1e-3,
+    *,
+    weights: Values | None = None,
 ) -> Calibration:
     """Newton's method on the log loss; rows must not be the ones the network was trained on.
 
-    Raises ValueError where all labels are of one kind.
+    `weights` say for how many pairs each row stands: with one over the share at which pairs were
+    asked about, the fit speaks of all of them (Horvitz and Thompson 1952). Raises ValueError where
+    all labels are of one kind.
     """
     if len(set(np.asarray(labels).tolist())) < 2:
         raise ValueError("a calibration needs duplicates and others")
     columns = [np.ones(len(labels)), np.asarray(logits, float), np.asarray(cosines, float)]
     X, y = np.stack(columns, axis=1), np.asarray(labels, float)
-    weights = np.zeros(3)
-    for _ in range(50):
-        p = sigmoid(X @ weights)
-        gradient = X.T @ (p - y) + ridge * weights
-        hessian = (X * (p * (1 - p))[:, None]).T @ X + ridge * np.eye(3)
+    counted = np.ones(len(y)) if weights is None else np.asarray(weights, float)
+    counted = counted * len(y) / counted.sum()
+    found = np.zeros(3)
+    for _ in range(100):
+        p = sigmoid(X @ found)
+        gradient = X.T @ (counted * (p - y)) + ridge * found
+        hessian = (X * (counted * p * (1 - p))[:, None]).T @ X + ridge * np.eye(3)
         step = np.linalg.solve(hessian, gradient)
-        weights -= step
+        step = _shortened(step, found, lambda at: _loss(X, y, counted, at, ridge))
+        found = found - step
         if np.abs(step).max() < 1e-9:
             break
-    bias, by_logit, by_cosine = (float(w) for w in weights)
-    return Calibration(bias, by_logit, by_cosine, prior=float(y.mean()))
+    bias, by_logit, by_cosine = (float(w) for w in found)
+    return Calibration(bias, by_logit, by_cosine, prior=float(np.average(y, weights=counted)))
+
+
+def _loss(X: np.ndarray, y: np.ndarray, counted: np.ndarray, at: np.ndarray, ridge: float) -> float:
+    raw = X @ at
+    costs = np.logaddexp(0.0, raw) - y * raw
+    return float(counted @ costs + ridge * (at @ at) / 2)
+
+
+def _shortened(step: np.ndarray, at: np.ndarray, loss: Callable[[np.ndarray], float]) -> np.ndarray:
+    """The step, halved until it leads down: rows of very unlike weight let Newton's overshoot."""
+    before = loss(at)
+    for _ in range(30):
+        if loss(at - step) <= before + 1e-12:
+            break
+        step = step / 2
+    return step

@@ -14,7 +14,9 @@ def model_card(raw: dict[str, Any]) -> str:
 
 def adopted_card(raw: dict[str, Any]) -> str:
     """Markdown for a release whose cross-encoder others trained: what is known of it here."""
-    return "\n".join([*_adopted(raw), *_thresholds(raw)]) + "\n"
+    of_portal = (_adopted, _fitted, _on_held_labels, _promises)
+    parts = of_portal if "portal" in raw["metrics"] else (_adopted, _thresholds)
+    return "\n".join(line for part in parts for line in part(raw)) + "\n"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -142,9 +144,119 @@ def _adopted(raw: dict[str, Any]) -> Iterator[str]:
         f"Calibrated on {calibration['on']} ({calibration['rows']} pairs,",
         f"{calibration['coefficients']['prior']:.1%} of them duplicates). On shortlists of held",
         f"trades, written for this project: average precision {found['release']:.4f}, cosine alone",
-        f"{found['cosine']:.4f}, words alone {found['tfidf']:.4f}; expected calibration error",
-        f"{found['calibration_error']:.4f}.",
+        f"{found['cosine']:.4f}; expected calibration error {found['calibration_error']:.4f}.",
     )
+
+
+def refitted_card(raw: dict[str, Any]) -> str:
+    """Markdown for a release that learned from a portal's own verdicts."""
+    parts = (_learned, _fitted, _on_held_labels, _promises, _limits_of_learned)
+    return "\n".join(line for part in parts for line in part(raw)) + "\n"
+
+
+def _learned(raw: dict[str, Any]) -> Iterator[str]:
+    parent, labels, trained = raw["parent"], raw["labels"], raw["recipe"]
+    went_on = trained["start"] == "current"
+    start = f"went on from {parent['name']}" if went_on else "began afresh from the base"
+    yield from (
+        f"# {raw['name']}",
+        "",
+        f"A release that this portal made of its own verdicts. Its cross-encoder {start} and",
+        f"learned from {labels['train']} pairs that people judged; the bi-encoder is that of",
+        f"{parent['name']}. Steps: {trained['steps']}, {trained['seconds'] / 60:.0f} minutes, seed",
+        f"{trained['seed']}. Of the way that it went in them {trained['way']:.0%} was kept.",
+    )
+
+
+def _fitted(raw: dict[str, Any]) -> Iterator[str]:
+    fit, given = raw["calibration"], raw["calibration"]["coefficients"]
+    yield from (
+        "",
+        "## Calibration",
+        "",
+        f"Fitted on {fit['rows']} verdicts on pairs that it did not learn from. Each stands for as",
+        "many pairs as the chance says with which it was asked about:",
+        f"{fit['stands_for']:.0f} in all, {given['prior']:.2%} of them duplicates.",
+    )
+    if fit["is_of_flagged_alone"]:
+        yield from (
+            "",
+            "All of these pairs had been flagged: nobody was asked about any below the threshold.",
+            "Probabilities are known for pairs like those alone, and no precision can be promised.",
+        )
+
+
+def _on_held_labels(raw: dict[str, Any]) -> Iterator[str]:
+    portal, others = raw["metrics"]["portal"], raw["metrics"]["shortlists"]
+    yield from (
+        "",
+        "## Ranking",
+        "",
+        "Average precision. Held verdicts had part in nothing before; the trades are questions",
+        "that were written for this project, and show what was forgotten.",
+        "",
+    )
+    columns = ("set", "rows", "duplicates", "this release", "the one before", "cosine alone")
+    sets = {"held verdicts": portal, "held trades": others}
+    yield from table(
+        columns,
+        (
+            (name, str(row["rows"]), str(row["duplicates"]), *_three(row))
+            for name, row in sets.items()
+        ),
+    )
+    if portal["rows"]:
+        yield from (
+            "",
+            f"Log loss on held verdicts: {portal['log_loss']:.4f}, before"
+            f" {portal['log_loss_before']:.4f}.",
+            "",
+            "![Precision over recall on held verdicts](precision-recall.svg)",
+            "![Reliability on held verdicts](reliability.svg)",
+        )
+
+
+def _three(row: dict[str, Any]) -> Iterator[str]:
+    found = (row["release"], row.get("before"), row["cosine"])
+    yield from ("" if value is None else f"{value:.3f}" for value in found)
+
+
+def _promises(raw: dict[str, Any]) -> Iterator[str]:
+    yield from (
+        "",
+        "## Thresholds",
+        "",
+        f"Chosen on {raw['calibration']['thresholds_on']}. Promised: with 95 % confidence the",
+        "precision of what is at or above it is at least as wanted. As before: verdicts were too",
+        "few to promise that; it is the probability at which precision is expected to be what it",
+        "was at the former threshold.",
+        "",
+    )
+    measured = ("precision (95 %), recall", "on held verdicts")
+    yield from table(
+        ("threshold", "probability", "wanted", "how", *measured),
+        ((name, *_promise(at)) for name, at in raw["thresholds"].items()),
+    )
+
+
+def _promise(at: dict[str, Any]) -> Iterator[str]:
+    yield from (f"{at['probability']:.3f}", f"{at['chosen']['wanted_precision']:.2f}", at["basis"])
+    yield from (_measured(at["chosen"]), _measured(at["held"]))
+
+
+def _limits_of_learned(raw: dict[str, Any]) -> Iterator[str]:
+    yield from (
+        "",
+        "## Limits",
+        "",
+        "What agents overlook, it learns to overlook. It speaks of this portal's questions as",
+        "they were asked until now; where people begin to ask of other things, its probabilities",
+        f"drift. It was evaluated in: {', '.join(raw['languages'])}.",
+        "",
+        "## Licences",
+        "",
+    )
+    yield from (f"- {name}: {licence}" for name, licence in raw["licences"].items())
 
 
 def _thresholds(raw: dict[str, Any]) -> Iterator[str]:

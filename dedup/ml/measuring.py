@@ -80,6 +80,18 @@ class Reported:
         found = found or shortlisted(REPORTING, bi.embed)
         return cls(found.differences, Measured.of(found.pairs, bi, cross))
 
+    def told_apart(self, calibration: Calibration) -> dict[str, Any]:
+        """How well a release tells them apart, beside the cosine; needs no further library."""
+        p, labels = self.measured.probabilities(calibration), self.measured.labels
+        return {
+            "rows": len(labels),
+            "duplicates": int(labels.sum()),
+            "metric": "AP",
+            "release": average_precision(p, labels),
+            "cosine": average_precision(self.measured.cosines, labels),
+            "calibration_error": calibration_error(p, labels),
+        }
+
 
 @dataclass(frozen=True)
 class Measuring:

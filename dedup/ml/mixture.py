@@ -10,6 +10,7 @@ from dedup.ml.biencoder import BiEncoder
 from dedup.ml.clusters import SHORTLIST, read_clusters, training_names, training_pairs
 from dedup.ml.composing import compose
 from dedup.ml.data import Labelled, forum_rows, labelled, rows
+from dedup.ml.fitting import UNKNOWN
 from dedup.ml.nearmisses import make_near_miss, make_positive
 from dedup.ml.phrasing import phrase
 from dedup.ml.text import model_input
@@ -20,7 +21,6 @@ ALIKE = 0.8  # cosine; a mined neighbour above it may be a duplicate that nobody
 TRAINING_FILES = (
     "qqp_train", "rqe_train", "semeval_cqa_train_part1", *INTENTS, "stackexchange_questions",
 )  # fmt: skip
-UNKNOWN = -1.0  # the label of a stranger: the correction is held small there
 
 
 @dataclass(frozen=True)

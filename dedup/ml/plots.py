@@ -1,6 +1,8 @@
 """Pictures of a release as SVG, for its model card."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -13,6 +15,47 @@ STYLE = (
     ".ideal{stroke:#999;stroke-dasharray:4 4}.one{stroke:#0b6bcb;fill:none;stroke-width:2}"
     ".two{stroke:#c2571a;fill:none;stroke-width:2}.one-dot{fill:#0b6bcb}.two-dot{fill:#c2571a}"
 )
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where data comes to lie in a picture: a rectangle, and what stands at its edges."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    x_low: float = 0.0
+    x_high: float = 1.0
+    y_low: float = 0.0
+    y_high: float = 1.0
+
+    def x(self, value: float) -> float:
+        """From the left edge of the picture."""
+        return self.left + self.width * (value - self.x_low) / (self.x_high - self.x_low)
+
+    def y(self, value: float) -> float:
+        """From the top edge of the picture: more is higher."""
+        return self.top + self.height * (self.y_high - value) / (self.y_high - self.y_low)
+
+    def points(self, values: Sequence[tuple[float, float]]) -> str:
+        """As `polyline` and `polygon` take them."""
+        return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in values)
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers that span `low` to `high`: steps of 1, 2, 2.5 or 5 times a
+    power of ten (after Heckbert 1990)."""
+    if not high > low:
+        high = low + (abs(low) or 1.0)
+    raw = (high - low) / max(1, count - 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
+
+
+SQUARE = Plane(EDGE, EDGE, SIZE, SIZE)
 
 
 def reliability(probabilities: Values, labels: Values, title: str, bins: int = 10) -> str:
@@ -47,13 +90,13 @@ def precision_recall(curves: Sequence[tuple[str, Values]], labels: Values, title
 
 def line(points: Sequence[tuple[float, float]], kind: str) -> str:
     """A line through points of the unit square."""
-    at = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
-    return f'<polyline class="{kind}" points="{at}"/>'
+    return f'<polyline class="{kind}" points="{SQUARE.points(points)}"/>'
 
 
 def dot(x: float, y: float, radius: float) -> str:
     """A dot at a point of the unit square."""
-    return f'<circle class="one-dot" cx="{_x(x):.1f}" cy="{_y(y):.1f}" r="{radius:.1f}"/>'
+    at = f'cx="{SQUARE.x(x):.1f}" cy="{SQUARE.y(y):.1f}"'
+    return f'<circle class="one-dot" {at} r="{radius:.1f}"/>'
 
 
 def picture(drawn: Sequence[str], title: str, across: str, up: str) -> str:
@@ -77,13 +120,6 @@ def picture(drawn: Sequence[str], title: str, across: str, up: str) -> str:
 
 def _ticks() -> Iterator[str]:
     for value in (0, 0.25, 0.5, 0.75, 1):
-        yield f'<text x="{_x(value)}" y="{EDGE + SIZE + 18}" text-anchor="middle">{value:g}</text>'
-        yield f'<text x="{EDGE - 6}" y="{_y(value) + 4}" text-anchor="end">{value:g}</text>'
-
-
-def _x(value: float) -> float:
-    return EDGE + SIZE * value
-
-
-def _y(value: float) -> float:
-    return EDGE + SIZE * (1 - value)
+        x, y = SQUARE.x(value), SQUARE.y(value)
+        yield f'<text x="{x}" y="{EDGE + SIZE + 18}" text-anchor="middle">{value:g}</text>'
+        yield f'<text x="{EDGE - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>'

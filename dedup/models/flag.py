@@ -20,12 +20,12 @@ class FlagQuerySet(models.QuerySet["Flag"]):
         return self.filter(status=Flag.Status.OPEN)
 
     def flagged(self) -> Self:
-        """Those at or above the threshold: not what was drawn to be asked about blindly."""
+        """Those at or above the threshold: not what is asked about without its score."""
         return self.filter(lane=Flag.Lane.FLAGGED)
 
     def unhidden(self) -> Self:
         """Without those whose score nobody is to see before they are decided."""
-        return self.exclude(status=Flag.Status.OPEN, lane=Flag.Lane.SAMPLED)
+        return self.exclude(status=Flag.Status.OPEN, lane__in=Flag.BLIND)
 
     def with_roots(self) -> Self:
         """Annotate `low` and `high`: the ids of the two live threads, smaller first."""
@@ -124,6 +124,9 @@ class Flag(models.Model):
 
         FLAGGED = "flagged", _("At or above the threshold")
         SAMPLED = "sampled", _("Drawn from below the threshold")
+        CHOSEN = "chosen", _("Chosen to learn from")
+
+    BLIND = (Lane.SAMPLED, Lane.CHOSEN)  # decided without their score
 
     older = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_older")
     newer = models.ForeignKey("support.Question", models.PROTECT, related_name="flags_as_newer")
@@ -133,8 +136,9 @@ class Flag(models.Model):
     lane = models.CharField(
         max_length=8, choices=Lane.choices, default=Lane.FLAGGED, db_default=Lane.FLAGGED
     )
-    # How probable it was that this pair is asked about.
-    asked_share = models.FloatField(default=1.0, db_default=1.0)
+    # How probable it was that this pair is asked about. None: it was chosen, or people asked, not
+    # the machine; nothing is ever estimated from it.
+    asked_share = models.FloatField(null=True, blank=True, default=1.0, db_default=1.0)
     # Words that mean each other, in the texts that the hashes are of: see AlignedWords, in order.
     alignment = models.JSONField(null=True, blank=True)
     release = models.ForeignKey(Release, models.PROTECT, related_name="flags")
@@ -193,7 +197,7 @@ class Flag(models.Model):
     @property
     def is_blind(self) -> bool:
         """Whether it is to be decided without its score."""
-        return self.status == self.Status.OPEN and self.lane == self.Lane.SAMPLED
+        return self.status == self.Status.OPEN and self.lane in self.BLIND
 
     @property
     def known_probability(self) -> float | None:

@@ -5,6 +5,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
@@ -87,6 +88,17 @@ class Job(models.Model):
         return self.ended_at is not None
 
     @property
+    def is_by_checks(self) -> bool:
+        """Whether those who check questions do it, and no worker for long work."""
+        return self.kind in self.BY_CHECKS
+
+    @property
     def percent(self) -> int | None:
         """How much of it is done; None where nobody knows yet."""
         return min(100, round(100 * self.done / self.total)) if self.total else None
+
+    @property
+    def told_failure(self) -> str:
+        """Why it failed, in the reader's language as far as we have words for it."""
+        said = self.result.get("said")
+        return gettext(said) % self.result.get("details", {}) if said else self.failure

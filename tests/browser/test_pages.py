@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from dedup import blind, deflection, desk, embedding, review
-from dedup.models import BlindItem, Flag
+from dedup.models import BlindItem, Flag, Job
 from dedup.texts import text_of
 from support import guests, mailing, merging, outbox
 from support.models import GuestRequest, OutboxEntry, Question
@@ -79,6 +79,31 @@ def deflect_many(question, by):
     deflection.note_asked(asking=asking, solved=[], question=question, by=None, now=now)
 
 
+def long_work(by):
+    """Addresses of jobs in all their states."""
+    now = timezone.now()
+    labels = {"train": 812, "implied": 40, "replayed": 1600, "tune": 170, "hold": 168}
+    made = {
+        "release": "minilm-l6-2-20261128-1",
+        "release_id": 1,
+        "labels": labels,
+        "average_precision": 0.91,
+        "average_precision_before": 0.84,
+        "basis": "promised",
+    }
+    half = {"done": 120, "total": 260, "seconds_left": 400.0, "started_at": now, "seen_at": now}
+    jobs = [
+        Job.objects.create(kind="train", state="done", by=by, result=made, ended_at=now),
+        Job.objects.create(kind="train", state="running", step="training, loss 0.2", **half),
+        Job.objects.create(kind="evaluate", state="running", by=by, started_at=now, seen_at=now,
+                           step="reading the verdicts", is_to_stop=True, attempts=2),
+        Job.objects.create(kind="adopt", by=by),
+        Job.objects.create(kind="train", state="failed", ended_at=now, failure=LONG),
+        Job.objects.create(kind="train", state="stopped", ended_at=now),
+    ]  # fmt: skip
+    return ["/manage/jobs/", *(f"/manage/jobs/{job.pk}/" for job in jobs)]
+
+
 def links_for_guests(question):
     """Addresses as in mails to guests: of a question, of a following, of nothing any more."""
     common = {"email": f"{'a' * 60}@example.org", "product": question.product}
@@ -116,6 +141,7 @@ def lived_in(customer, agent, admin):
     disputed = desk.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
     review.skip(flag=FlagFactory(), by=agent)
     deflect_many(older, customer)
+    works = long_work(admin)
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered",
@@ -136,7 +162,7 @@ def lived_in(customer, agent, admin):
                 f"/review/{open_pair.pk}/cluster/",
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url(), "/account/"],
-        admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
+        admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/", *works,
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from dedup.ml import adopting
-from dedup.ml.artifact import ArtifactRefused, verify
+from dedup.ml.artifact import ArtifactRefused, hash_files, verify
 from dedup.ml.clusters import Shortlisted
 from dedup.ml.data import Labelled
 from dedup.ml.pairs import Pair
@@ -46,7 +46,7 @@ def artifacts(tmp_path, settings, monkeypatch):
         "thresholds": {n: {"probability": 0.5} for n in ("flag", "suggest", "sure")},
     }  # fmt: skip
     raw["calibration"]["coefficients"]["prior"] = 0.5
-    raw["files"] = adopting.hash_files(before)
+    raw["files"] = hash_files(before)
     (before / "manifest.json").write_text(json.dumps(raw))
     return settings.DEDUP_ARTIFACTS
 

@@ -240,7 +240,7 @@ def test_what_is_said_of_a_known_case_changes_nothing_but_the_case(
 ):
     flag = decided(admin, stood)
     item = drawn_for(agent)
-    before, labels = everything(), feedback.labelled_pairs()
+    before = everything()
     counted, like = queue.today(agent, left=0), precedent.like_it(flag, 1)
     client.force_login(agent)
     given = {"verdict": verdict, "canonical": flag.older_id, "snooze": "hour", "note": "?"}
@@ -251,7 +251,6 @@ def test_what_is_said_of_a_known_case_changes_nothing_but_the_case(
     assert item.verdict == verdict
     assert item.decided_at is not None
     assert everything() == before
-    assert feedback.labelled_pairs() == labels
     assert (queue.today(agent, left=0), precedent.like_it(flag, 1)) == (counted, like)
 
 
@@ -312,7 +311,7 @@ def test_a_pair_from_below_the_threshold_is_decided_like_any_and_becomes_a_label
 
     flag.refresh_from_db()
     assert (flag.status, flag.lane, flag.asked_share) == ("confirmed", "sampled", 0.02)
-    assert [label for _, label in feedback.labelled_pairs()] == [True]
+    assert [one.label for one in feedback.labels()] == [1.0]
 
 
 # How a card looks

@@ -377,11 +377,11 @@ class TestDeciding:
 
     def test_each_pair_becomes_the_label_that_was_said(self, six, admin):
         said = six.decide("ABCDE", "F", by=admin)
-        labels = [is_same for _, is_same in feedback.labelled_pairs()]
+        labels = [one.label for one in feedback.labels()]
         assert sorted(labels) == [False] + [True] * 5
 
         review.undo(review=said[0], by=admin, now=SOON)
-        assert feedback.labelled_pairs() == []
+        assert feedback.labels() == []
 
 
 class TestRefusing:

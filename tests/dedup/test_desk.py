@@ -93,7 +93,7 @@ def test_a_pair_that_is_sent_back_is_asked_again_of_others_with_the_word(waiting
     assert flag in queue.queue(agent)
     assert flag not in queue.queue(admin)
     assert flag not in Flag.objects.to_merge()
-    assert len(feedback.labelled_pairs()) == 2
+    assert len(feedback.labels()) == 2
 
 
 def test_only_who_may_merge_sends_back_and_only_what_waits(waiting, admin, agent):

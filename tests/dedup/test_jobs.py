@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -143,7 +146,7 @@ def test_a_job_whose_worker_died_three_times_has_failed():
     assert not jobs.has_waiting(timezone.now())
 
 
-def test_a_worker_that_is_told_to_end_leaves_the_job_to_another():
+def test_a_worker_that_is_told_to_end_gives_the_job_back_to_another():
     job = started()
 
     def ended(_run):
@@ -153,4 +156,51 @@ def test_a_worker_that_is_told_to_end_leaves_the_job_to_another():
         jobs.run({Job.Kind.TRAIN: ended})
 
     job.refresh_from_db()
-    assert job.state == Job.State.RUNNING
+    assert (job.state, job.token, job.attempts) == (Job.State.WAITING, None, 0)
+    assert jobs.run({Job.Kind.TRAIN: lambda _: {}}).state == Job.State.DONE
+
+
+def test_what_cannot_be_done_is_said_in_words_of_the_readers_language():
+    def refuse(_run):
+        raise jobs.JobFailed(jobs.NO_MEMORY, megabytes=700)
+
+    started()
+
+    failed = jobs.run({Job.Kind.TRAIN: refuse})
+
+    assert failed.failure.startswith("It needs more memory than it may have: 700 MB")
+    assert failed.told_failure == failed.failure
+    assert failed.result["said"] == jobs.NO_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "more memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "more memory"),
+        (OSError(28, "No space left on device"), "disk is full"),
+        (ValueError("lamp"), "ValueError: lamp"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_in_plain_words(error, words):
+    def fail(_run):
+        raise error
+
+    started()
+
+    assert words in jobs.run({Job.Kind.TRAIN: fail}).told_failure
+
+
+def test_a_process_gets_no_more_memory_than_it_may_have():
+    script = (
+        "import django, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'support.settings';"
+        "django.setup(); from dedup import jobs; jobs.bound_memory(); x = bytearray(600 * 2**20)"
+    )
+    environ = {**os.environ, "DEDUP_TRAINING_MEMORY_MB": "512"}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 1
+    assert "MemoryError" in ran.stderr

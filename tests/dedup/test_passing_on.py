@@ -36,7 +36,7 @@ def test_what_was_related_is_a_negative_label(agent):
     flag = FlagFactory()
     review.dismiss(flag=flag, by=agent, is_related=True)
 
-    assert [label for _, label in feedback.labelled_pairs()] == [False]
+    assert [one.label for one in feedback.labels()] == [0.0]
 
 
 def test_a_disputed_merge_that_is_only_related_is_taken_back(flag, admin):

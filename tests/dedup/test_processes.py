@@ -52,8 +52,8 @@ class Workers:
         return self.folder / "workers.log"
 
     def start(self, queue="checks"):
-        app = diagnosis.MAIL_APP if queue == "mail" else "support"
-        words = ["celery", "-A", app, "worker", "-Q", queue, "-c", "1"]
+        app, *pool = diagnosis.OTHER_APPS.get(queue, "support").split()
+        words = ["celery", "-A", app, "worker", "-Q", queue, *pool, "-c", "1"]
         name = f"{queue}-{len(self.running)}@%h"
         argv = [sys.executable, "-m", *words, "-n", name, "-l", "INFO"]
         self.running.append(local.spawn(argv, log=self.log, env=self.environ))

@@ -119,7 +119,7 @@ def sampled(**given):
 
 
 def sampled_for(person, **given):
-    return queue.claim_sampled(person, chance=random.Random(1), **given)
+    return queue.claim_blind(person, chance=random.Random(1), **given)
 
 
 def test_pairs_from_below_the_threshold_are_not_in_the_queue(agent):
@@ -158,7 +158,7 @@ def test_each_pair_from_below_the_threshold_comes_as_often_whatever_its_probabil
         FlagFactory(lane=Flag.Lane.SAMPLED, probability=probability)
     chance, seen = random.Random(3), Counter()
     for _ in range(90):
-        flag = queue.claim_sampled(agent, chance=chance)
+        flag = queue.claim_blind(agent, chance=chance)
         seen[flag.probability] += 1
 
     assert min(seen[p] for p in (0.1, 0.2, 0.7)) > 18

@@ -43,5 +43,5 @@ def _is_any_usable() -> bool:
 
 
 def _activate(name: str) -> Release:
-    open_release(settings.DEDUP_ARTIFACTS / name)  # proved first: what fails leaves no row behind
+    open_release(releases.folder_named(name))  # proved first: what fails leaves no row behind
     return releases.activate(release=releases.add(name))

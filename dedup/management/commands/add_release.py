@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from dedup import feedback, releases
+from dedup import releases
 from dedup.ml.artifact import ArtifactRefused, verify
 from dedup.ml.text import model_input
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("checkpoint", help="a folder, or a name on the hub; one logit")
         parser.add_argument("--name", help="the release's; the checkpoint's own by default")
         parser.add_argument(
-            "--labels", type=Path, help="JSON lines with q1, q2, label; reviews are taken without"
+            "--labels", type=Path, help="JSON lines with q1, q2, label; verdicts are taken without"
         )
         parser.add_argument(
             "--like", default=settings.DEDUP_RELEASE, help="the release whose bi-encoder is kept"
@@ -28,36 +28,35 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from dedup.ml.adopting import CheckpointRefused, adopt  # noqa: PLC0415 - loads torch
-        from dedup.ml.data import Labelled  # noqa: PLC0415
+        from dedup.ml.adopting import CheckpointRefused  # noqa: PLC0415 - loads torch
 
-        try:
-            rows = read_labels(options["labels"]) if options["labels"] else reviewed()
-        except (OSError, ValueError) as error:
-            raise CommandError(f"The labels cannot be read: {error}") from error
-        labels = [Labelled(*row) for row in rows]
         name = options["name"] or Path(options["checkpoint"]).name
         try:
-            verify(settings.DEDUP_ARTIFACTS / options["like"])
-            raw = adopt(
-                options["checkpoint"],
-                settings.DEDUP_ARTIFACTS / options["like"],
-                labels,
-                settings.DEDUP_ARTIFACTS / name,
-                options["languages"],
-            )
+            raw = _take(options, name)
             releases.add(name)
         except (ArtifactRefused, CheckpointRefused) as error:
             raise CommandError(f"Refused: {error}") from error
         self.stdout.write(
-            f"{name} is a release now, calibrated on {raw['calibration']['on']}"
-            f" ({len(labels)} labels were there). Put it into service with: activate_release {name}"
+            f"{name} is a release now, calibrated on {raw['calibration']['on']}."
+            f" Put it into service with: activate_release {name}"
         )
 
 
-def reviewed() -> list[tuple[str, str, float]]:
-    """What people said of this portal's flags."""
-    return [(pair.older, pair.newer, float(same)) for pair, same in feedback.labelled_pairs()]
+def _take(options: dict[str, Any], name: str) -> dict[str, Any]:
+    from dedup import adopting  # noqa: PLC0415 - loads torch
+    from dedup.ml.adopting import adopt  # noqa: PLC0415
+    from dedup.ml.data import Labelled  # noqa: PLC0415
+
+    checkpoint, languages = options["checkpoint"], options["languages"]
+    like = releases.folder_named(options["like"])
+    if not options["labels"]:
+        return adopting.take(checkpoint, name=name, like=like, languages=languages)
+    try:
+        labels = [Labelled(*row) for row in read_labels(options["labels"])]
+    except (OSError, ValueError) as error:
+        raise CommandError(f"The labels cannot be read: {error}") from error
+    verify(like)
+    return adopt(checkpoint, like, labels, releases.made_folder() / name, languages)
 
 
 def read_labels(file: Path) -> list[tuple[str, str, float]]:

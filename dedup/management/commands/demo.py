@@ -74,7 +74,7 @@ class Command(BaseCommand):
         stack.run("web")
         say("Proving the release")
         stack.manage("activate_release", settings.DEDUP_RELEASE, "--if-none")
-        for name in ("checks", "interactive", "mail", "beat"):
+        for name in ("checks", "interactive", "mail", "training", "beat"):
             stack.run(name)
         say("Waiting for the first page")
         stack.await_pages()

@@ -31,6 +31,10 @@ PROCESSES: dict[str, list[str]] = {
         "celery", "-A", "support.celery:mail_app", "worker", "-Q", "mail", "-c", "1",
         "-n", "mail@%h",
     ],
+    "training": [
+        "celery", "-A", "support.celery:training_app", "worker", "-Q", "training", "-P", "threads",
+        "-c", "1", "-n", "training@%h",
+    ],
     "beat": ["celery", "-A", "support", "beat", "--schedule", "{folder}/beat"],
     "web": [
         "gunicorn", "support.wsgi", "--bind", "{host}:{port}", "--workers", "2", "--threads", "4",
@@ -142,6 +146,8 @@ class Stack:
             "REDIS_URL": self.services.redis_url,
             "SECRET_KEY": _secret(self.folder / SECRET),
             "ASKONCE_FOLDER": str(self.folder),
+            "DEDUP_RELEASES_FOLDER": str(self.folder / "releases"),
+            "DEDUP_CHECKPOINTS": str(self.folder / "checkpoints"),
             "ALLOWED_HOSTS": ",".join({"localhost", "127.0.0.1", "[::1]", self.host}),
             "SITE_URL": self.url,
             "HTTPS": "false",

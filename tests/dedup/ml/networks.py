@@ -2,11 +2,18 @@
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from dedup.ml.artifact import hash_files
+from dedup.ml.biencoder import BiEncoder
+from dedup.ml.building import golden_pairs
+from dedup.ml.calibration import Calibration
+from dedup.ml.crossencoder import CrossEncoder
 
 WORDS = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]",
@@ -68,4 +75,25 @@ def write_data(folder: Path) -> Path:
     ])  # fmt: skip
     for name in INTENTS:
         write_rows(folder, name, [{"text": f"{a} in my shop", "intent": a} for a in things])
+    return folder
+
+
+def write_parent(folder: Path, seed: int = 1) -> Path:
+    """A whole release of tiny networks that proves its golden pairs."""
+    for number, part in enumerate(("bi-encoder", "cross-encoder")):
+        write_base(folder / part, seed + number)
+    calibration = Calibration(-5.0, 1.0, 8.0, 0.02, low=0.42, high=0.72)
+    bi, cross = BiEncoder(folder / "bi-encoder"), CrossEncoder(folder / "cross-encoder")
+    raw = {
+        "name": folder.name, "created_at": "2026-01-01", "base": "tiny", "recipe": {}, "data": {},
+        "languages": ["en", "de"], "licences": {"base": "ours"}, "metrics": {},
+        "calibration": {"coefficients": asdict(calibration)},
+        "thresholds": {
+            name: {"probability": at, "chosen": {"wanted_precision": at}}
+            for name, at in {"flag": 0.5, "suggest": 0.1, "sure": 0.9}.items()
+        },
+        "golden": golden_pairs(bi, cross, calibration),
+    }  # fmt: skip
+    raw["files"] = hash_files(folder)
+    (folder / "manifest.json").write_text(json.dumps(raw))
     return folder

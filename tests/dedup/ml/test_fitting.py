@@ -2,9 +2,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dedup.ml import training
+from dedup.ml import fitting, training
+from dedup.ml.fitting import KEPT
 from dedup.ml.mixture import Mixture
-from dedup.ml.training import KEPT, Recipe, Stage, train
+from dedup.ml.training import Recipe, Stage, train
 from tests.dedup.ml.networks import write_base, write_data
 
 STAGE = Stage(
@@ -27,9 +28,9 @@ def trained(tmp_path, name, *stages, **options):
 
 
 def test_training_that_was_stopped_ends_where_it_would_have_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "KEPT_EVERY", 0.0)
+    monkeypatch.setattr(fitting, "KEPT_EVERY", 0.0)
     whole = weights(trained(tmp_path, "whole", STAGE))
-    steps, real = [], training.loss_of
+    steps, real = [], fitting.loss_of
 
     def stop_at_the_tenth(*given):
         steps.append(1)
@@ -37,7 +38,7 @@ def test_training_that_was_stopped_ends_where_it_would_have_ended(tmp_path, monk
             raise PulledPlug
         return real(*given)
 
-    monkeypatch.setattr(training, "loss_of", stop_at_the_tenth)
+    monkeypatch.setattr(fitting, "loss_of", stop_at_the_tenth)
     with pytest.raises(PulledPlug):
         trained(tmp_path, "parts", STAGE)
     assert (tmp_path / "parts" / "1-only" / KEPT).exists()
@@ -78,14 +79,14 @@ def test_strangers_are_corrected_as_the_teacher_would_have_it(tmp_path):
     teacher = write_base(tmp_path / "teacher", seed=9)
     stage = Stage("taught", Mixture(strangers=40), batch=4, rate=1e-3, is_taught=True)
     costs = []
-    real = training.loss_of
+    real = fitting.loss_of
 
     def noted(network, tokenizer, examples, given):
         costs.append([e.wanted for e in examples])
         return real(network, tokenizer, examples, given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "loss_of", noted)
+        patch.setattr(fitting, "loss_of", noted)
         trained(tmp_path, "out", stage, teacher=teacher)
 
     wanted = [w for row in costs for w in row]
@@ -95,7 +96,7 @@ def test_strangers_are_corrected_as_the_teacher_would_have_it(tmp_path):
 
 def test_a_machine_that_slept_has_not_trained(tmp_path, monkeypatch):
     clock = iter(range(0, 10_000_000, 100_000))  # each look at it a day later
-    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(fitting.time, "monotonic", lambda: float(next(clock)))
 
     trained(tmp_path, "out", Stage("only", Mixture(quora=24), batch=4, minutes=60.0))
 

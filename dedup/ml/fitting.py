@@ -1,0 +1,247 @@
+"""The loop that fits a network as a correction to the cosine, whatever its examples are.
+
+probability = sigmoid(SCALE * (cosine - MIDDLE) + logit): the network starts as no correction at
+all and learns from labels what the cosine gets wrong. Where no label speaks of a pair, it is held
+near a correction that is wanted: none, or what another network knows. Residual learning: He et al.
+2016.
+"""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from dedup.ml.biencoder import BiEncoder, pair_cosines
+from dedup.ml.pairs import Pair
+
+log = logging.getLogger(__name__)
+
+SCALE, MIDDLE = 10.0, 0.75
+UNKNOWN = -1.0  # the label of a pair that nobody judged
+KEPT = "checkpoint.pt"  # weights, optimizer and step of what is not finished
+KEPT_EVERY = 300.0  # seconds
+LONGEST_STEP = 30.0  # seconds that a step may count for: a machine that slept has not trained
+
+Progress = Callable[[int, int, float, float], None]  # step, steps, mean loss, seconds left
+Judge = Callable[[BertForSequenceClassification], float]  # the lower the better
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How the loop goes; `minutes` bounds it, so that a slow machine ends too."""
+
+    minutes: float = 60.0
+    rate: float = 8e-5
+    batch: int = 32
+    max_tokens: int = 128
+    stranger_weight: float = 0.1  # of pairs that nobody judged
+    duplicate_weight: float = 1.0
+    dropout: float = 0.0
+    epochs: int = 1
+    patience: int = 1  # epochs without a better one, where somebody judges
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of a pair, the cosine's part of its logit, and its label or `UNKNOWN`.
+
+    `wanted` is the correction of a pair without a label: 0, or what another network knows better.
+    """
+
+    ids: list[int]
+    offset: float
+    label: float
+    wanted: float = 0.0
+    weight: float = 1.0
+
+
+@dataclass
+class Descent:
+    """How far the loop is, and how it was judged after each epoch."""
+
+    step: int = 0
+    spent: float = 0.0  # seconds
+    judged: list[float] = field(default_factory=list)
+    best: dict[str, torch.Tensor] | None = None  # weights of the epoch that was judged best
+
+    @property
+    def since_best(self) -> int:
+        return len(self.judged) - 1 - int(np.argmin(self.judged)) if self.judged else 0
+
+
+def descend(
+    network: BertForSequenceClassification,
+    tokenizer: AutoTokenizer,
+    examples: Sequence[Example],
+    out: Path,
+    course: Course,
+    seed: int,
+    *,
+    judge: Judge | None = None,
+    progress: Progress | None = None,
+    keep_every: float | None = None,
+) -> Descent:
+    """Fit `network` in place, from the checkpoint in `out` where one is.
+
+    With a `judge` it ends as it was after the best epoch, and stops where `patience` epochs brought
+    nothing better. Whoever calls writes the network, then drops the checkpoint (`finished`). Raises
+    FloatingPointError where a loss is not finite.
+    """
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    lengths = [len(e.ids) for e in examples]
+    epochs = [list(batches(lengths, course.batch, rng)) for _ in range(course.epochs)]
+    plan = [chosen for epoch in epochs for chosen in epoch]
+    warm_up = min(100, max(1, len(plan) // 10))
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=course.rate, weight_decay=0.01, fused=True)
+    out.mkdir(parents=True, exist_ok=True)
+    at = _resume(out / KEPT, network, optimizer)
+    first, kept_at, mean, clock = at.step, at.spent, 0.0, time.monotonic()
+    for step in range(first, len(plan) + 1):
+        at.step = step
+        at.spent, clock = at.spent + min(time.monotonic() - clock, LONGEST_STEP), time.monotonic()
+        if judge and step > first and step % len(epochs[0]) == 0:
+            _judge(judge, network, at)
+            if at.since_best >= course.patience:
+                break
+        done = max(step / len(plan), at.spent / (60 * course.minutes)) if plan else 1.0
+        if done >= 1:
+            break
+        if at.spent - kept_at > (KEPT_EVERY if keep_every is None else keep_every):
+            _keep(out / KEPT, network, optimizer, at)
+            kept_at = at.spent
+        for group in optimizer.param_groups:
+            group["lr"] = course.rate * min(1.0, step / warm_up) * (0.03 + 0.97 * (1 - done))
+        loss = loss_of(network, tokenizer, [examples[i] for i in plan[step]], course)
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"loss is {loss.item()} at step {step}")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        mean = loss.item() if step == first else 0.98 * mean + 0.02 * loss.item()
+        if progress:
+            progress(step + 1, len(plan), mean, at.spent / done - at.spent if done else math.nan)
+    if judge and at.best is not None:
+        network.load_state_dict(at.best)
+    return at
+
+
+def _judge(judge: Judge, network: BertForSequenceClassification, at: Descent) -> None:
+    network.eval()
+    with torch.inference_mode():
+        found = judge(network)
+    network.train()
+    if not at.judged or found < min(at.judged):
+        at.best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+    at.judged.append(found)
+    log.info("epoch %d: judged %.4f", len(at.judged), found)
+
+
+def finished(out: Path) -> None:
+    """Drop the checkpoint: what it led to lies there now."""
+    (out / KEPT).unlink(missing_ok=True)
+
+
+def _keep(
+    file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, at: Descent
+) -> None:
+    """Written beside and moved into place: a kill in mid-write leaves the last one."""
+    state = {
+        "network": network.state_dict(), "optimizer": optimizer.state_dict(),
+        "step": at.step, "spent": at.spent, "judged": at.judged, "best": at.best,
+    }  # fmt: skip
+    torch.save(state, file.with_suffix(".part"))
+    file.with_suffix(".part").replace(file)
+
+
+def _resume(file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Descent:
+    if not file.exists():
+        return Descent()
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    log.info("going on from step %d", state["step"])
+    return Descent(state["step"], state["spent"], state["judged"], state["best"])
+
+
+def encode(pairs: Sequence[Pair], tokenizer: AutoTokenizer, max_tokens: int) -> list[list[int]]:
+    """Token ids of each pair, its texts in the order that serving uses."""
+    if not pairs:
+        return []
+    ordered = [sorted([pair.older, pair.newer]) for pair in pairs]
+    read: list[list[int]] = tokenizer(
+        [one for one, _ in ordered], [other for _, other in ordered],
+        truncation=True, max_length=max_tokens,
+    )["input_ids"]  # fmt: skip
+    return read
+
+
+def offsets_of(pairs: Sequence[Pair], bi: BiEncoder) -> np.ndarray:
+    """(n,) what the cosine alone says of each pair, as a logit."""
+    return SCALE * (pair_cosines(bi.embed, pairs) - MIDDLE)
+
+
+def batches(lengths: Sequence[int], size: int, rng: random.Random) -> Iterator[list[int]]:
+    """Row numbers in batches of like length, in random order."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i] + rng.random() * 4)
+    cut = [order[i : i + size] for i in range(0, len(order), size)]
+    rng.shuffle(cut)
+    yield from cut
+
+
+def start_network(
+    start: Path, seed: int, dropout: float = 0.0, *, is_fresh: bool
+) -> BertForSequenceClassification:
+    """The network of `start`, word embeddings frozen; a fresh one gets a head that says zero."""
+    torch.manual_seed(seed)
+    network = BertForSequenceClassification.from_pretrained(
+        start, num_labels=1, dtype=torch.float32,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    network.bert.embeddings.requires_grad_(False)
+    if is_fresh:
+        torch.nn.init.zeros_(network.classifier.weight)
+        torch.nn.init.zeros_(network.classifier.bias)
+    return network.train()
+
+
+def logits_of(
+    network: BertForSequenceClassification, tokenizer: AutoTokenizer, ids: Sequence[list[int]]
+) -> torch.Tensor:
+    """(n,) logits of encoded pairs, padded to the longest of them; with gradients in training."""
+    sep = tokenizer.sep_token_id
+    types = [[0] * (i.index(sep) + 1) + [1] * (len(i) - i.index(sep) - 1) for i in ids]
+    batch = tokenizer.pad({"input_ids": list(ids), "token_type_ids": types}, return_tensors="pt")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits: torch.Tensor = network(**batch).logits.squeeze(-1)
+    return logits.float()
+
+
+def loss_of(
+    network: BertForSequenceClassification,
+    tokenizer: AutoTokenizer,
+    examples: Sequence[Example],
+    course: Course,
+) -> torch.Tensor:
+    """Cross-entropy of the corrected cosine; the squared distance from the wanted correction
+    where there is no label."""
+    label = torch.tensor([e.label for e in examples])
+    offset = torch.tensor([e.offset for e in examples], dtype=torch.float32)
+    wanted = torch.tensor([e.wanted for e in examples], dtype=torch.float32)
+    weight = torch.tensor([e.weight for e in examples], dtype=torch.float32)
+    logit, known = logits_of(network, tokenizer, [e.ids for e in examples]), label != UNKNOWN
+    cost = torch.nn.functional.binary_cross_entropy_with_logits(
+        offset + logit, label.clamp(min=0.0), reduction="none"
+    )
+    cost = torch.where(label == 1.0, course.duplicate_weight * cost, cost)
+    cost = torch.where(known, cost, course.stranger_weight * (logit - wanted).square())
+    return (weight * cost).mean()
