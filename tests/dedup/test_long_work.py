@@ -270,6 +270,7 @@ def test_a_backfill_is_started_on_the_page_and_says_what_came_of_it(as_admin, sc
     shown = " ".join(as_admin.get(reverse("job", args=[job.pk])).content.decode().split())
     assert '<th scope="row">Questions compared</th><td class="number">2</td>' in shown
     assert '<th scope="row">Pairs flagged</th><td class="number">1</td>' in shown
+    assert "1 pair flagged" in as_admin.get(reverse("jobs")).content.decode()
 
 
 def test_a_second_backfill_leads_to_the_one_that_is_unfinished(as_admin):
