@@ -226,8 +226,9 @@ def steps(job: Job, console: Console) -> Iterator[Job]:
 
 def kill(workers: Workers) -> int:
     """End the worker in the middle of a batch, and all of its children; how many it held."""
-    held = OutboxEntry.objects.waiting().filter(token__isnull=False)
-    while not held.exists():
+    waiting = OutboxEntry.objects.waiting()
+    held = waiting.filter(token__isnull=False)
+    while waiting.exists() and not held.exists():
         time.sleep(0.01)
     process = workers.running.pop("checks")
     os.killpg(process.pid, signal.SIGKILL)
