@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from dedup import jobs, releases, shortlist
 from dedup.ml.pairs import Pair, Scorer
@@ -28,6 +29,8 @@ from support import outbox
 from support.models import OutboxEntry, Question, User
 from support.models.question import QuestionQuerySet
 
+PUTTING = gettext_noop("putting the questions in line")
+COMPARING = gettext_noop("comparing the questions")
 SLICE = 500  # questions that are put in one transaction
 PUT_SECONDS = 1.0  # then it goes on at the next turn
 SAMPLE, ASKED = 400, 10  # texts that an estimate embeds; how many of them it compares
@@ -146,7 +149,7 @@ def _is_whole(job: Job) -> bool:
 
 def _note(job: Job, left: int, now: datetime) -> None:
     job.done = max(0, job.total - left)
-    job.step = "checking" if job.result.get("is_put") else "putting"
+    job.step = COMPARING if job.result.get("is_put") else PUTTING
     seconds = (now - (job.started_at or now)).total_seconds()
     job.seconds_left = left * seconds / job.done if job.done and job.result.get("is_put") else None
     job.save()

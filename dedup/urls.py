@@ -57,6 +57,7 @@ urlpatterns = [
     path("manage/releases/<int:pk>/shadow/", release_list.shadow, name="shadow"),
     path("manage/releases/recheck/", release_list.recheck, name="start_recheck"),
     path("manage/jobs/", long_work.show_jobs, name="jobs"),
+    path("manage/jobs/backfill/", long_work.start_backfill, name="start_backfill"),
     path("manage/jobs/train/", long_work.start_training, name="start_training"),
     path("manage/jobs/adopt/", long_work.start_adopt, name="start_adopt"),
     path("manage/jobs/<int:pk>/", long_work.show_job, name="job"),

@@ -204,6 +204,7 @@ EXPECTED = {
     "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "jobs": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "start_training": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "start_backfill": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
     "start_adopt": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
     "job": {
         "GET": agents({"job": "403 200", "missing": "403 404"}),

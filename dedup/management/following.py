@@ -51,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(kind: str, options: Mapping[str, Any], say: Callable[[str], object]) -> None:
     """Do what the options say. Raises CommandError."""
+    note = Console(stderr=True).print if options["json"] else say
     last = Job.objects.filter(kind=kind).order_by("-pk").first()
     if options["report"] or options["stop"]:
         if last is None:
@@ -61,18 +62,18 @@ def run(kind: str, options: Mapping[str, Any], say: Callable[[str], object]) -> 
         _tell(last, options, say)
         return
     try:
-        job = last if last and not last.is_finished else _begin(kind, options, say)
+        job = last if last and not last.is_finished else _begin(kind, options, note)
         if options["no_wait"]:
             backfilling.tend()
-            say("It is in the background: a worker takes it. --report says how far it is.")
+            note("It is in the background: a worker takes it. --report says how far it is.")
             return
         with ending_in_order():
-            follow(job, is_here=options["here"], say=say)
+            follow(job, is_here=options["here"], say=note)
     except (releases.NoRelease, ArtifactRefused) as error:
         raise CommandError(f"Questions wait: {error}") from error
     except KeyboardInterrupt:
         job.refresh_from_db()
-        say(
+        note(
             f"{job.total - job.done} questions are left to the workers. Run {kind} again to watch,"
             f" {kind} --stop to end it."
         )

@@ -88,6 +88,11 @@ class Job(models.Model):
         return self.ended_at is not None
 
     @property
+    def is_by_checks(self) -> bool:
+        """Whether those who check questions do it, and no worker for long work."""
+        return self.kind in self.BY_CHECKS
+
+    @property
     def percent(self) -> int | None:
         """How much of it is done; None where nobody knows yet."""
         return min(100, round(100 * self.done / self.total)) if self.total else None

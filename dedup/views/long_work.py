@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from dedup import jobs, starting
+from dedup import backfilling, jobs, starting
 from dedup.forms import AdoptingForm, TrainingForm, add_refusal
 from dedup.models import Job
 from support.http import HtmxRequest
@@ -64,6 +64,16 @@ def start_adopt(request: HtmxRequest) -> HttpResponse:
         except jobs.JobRuns:
             return _to_running(request, Job.Kind.ADOPT)
     return _page(request, adopting=form)
+
+
+@require_POST
+@starters_only
+def start_backfill(request: HtmxRequest) -> HttpResponse:
+    """Put the search for duplicates among all questions that nobody ever compared in line."""
+    try:
+        return redirect("job", backfilling.begin(kind=Job.Kind.BACKFILL, by=request.user).pk)
+    except jobs.JobRuns:
+        return _to_running(request, Job.Kind.BACKFILL)
 
 
 @require_POST

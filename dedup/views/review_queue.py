@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.core.paginator import Page, Paginator
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -46,8 +47,10 @@ def show(request: HtmxRequest) -> HttpResponse:
         "others": [one for one in queue.reviewers_now() if one.pk != request.user.pk],
         "recent": _recent(request),
         "rate": agreement.rate(request.user),
-        "waiting": OutboxEntry.objects.waiting().unchecked().count(),
-        "rechecked": OutboxEntry.objects.waiting().exclude(checked_by="").count(),
+        **OutboxEntry.objects.waiting().aggregate(
+            waiting=Count("pk", filter=Q(checked_by="")),
+            rechecked=Count("pk", filter=~Q(checked_by="")),
+        ),
         "quarantined": OutboxEntry.objects.quarantined().select_related("question")[:20],
     }
     return render(request, "dedup/queue.html", context)

@@ -434,6 +434,16 @@ def test_the_command_checks_here_where_no_worker_runs(scorer, stored, capsys):
     assert "1 pairs flagged" in said
 
 
+def test_the_command_says_nothing_but_json_to_programs(scorer, stored, capsys):
+    found = json.loads(told("backfill", "--here", "--json", capsys=capsys))
+
+    assert (found["state"], found["done"], found["flagged"]) == ("done", 5, 1)
+
+
+def test_where_nothing_is_to_be_done_it_ends_at_once(scorer, capsys):
+    assert "0 of 0 checked" in told("backfill", "--here", capsys=capsys)
+
+
 def test_the_command_goes_on_with_one_that_was_begun(scorer, stored, capsys):
     begin(limit=2)
 

@@ -4,11 +4,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from dedup import jobs, starting
+from dedup import jobs, starting, tasks
 from dedup.models import Job
 from dedup.templatetags.long_work import said, time_left
 from support import outbox
 from support.models import ApiToken, AuditEntry
+from tests.factories import QuestionFactory
 
 pytestmark = pytest.mark.django_db
 TRAINING = {"base": "current", "epochs": "3", "minutes": "5", "seed": "1"}
@@ -253,3 +254,28 @@ def test_a_program_stops_what_it_started(client, admin):
     answer = post(client, f"/api/v1/jobs/{job.pk}/stop/", {}, bearer(admin, "write"))
 
     assert answer.json()["state"] == "stopped"
+
+
+def test_a_backfill_is_started_on_the_page_and_says_what_came_of_it(as_admin, scorer):
+    for _ in range(2):
+        QuestionFactory(title="dark lamp hums", body="")
+
+    answer = as_admin.post(reverse("start_backfill"), follow=True)
+    job = Job.objects.get(kind=Job.Kind.BACKFILL)
+    assert answer.redirect_chain == [(reverse("job", args=[job.pk]), 302)]
+    assert "as soon as a worker for checks looks" in answer.content.decode()
+    for _ in range(3):
+        tasks.check_waiting()
+
+    shown = " ".join(as_admin.get(reverse("job", args=[job.pk])).content.decode().split())
+    assert '<th scope="row">Questions compared</th><td class="number">2</td>' in shown
+    assert '<th scope="row">Pairs flagged</th><td class="number">1</td>' in shown
+    assert "1 pair flagged" in as_admin.get(reverse("jobs")).content.decode()
+
+
+def test_a_second_backfill_leads_to_the_one_that_is_unfinished(as_admin):
+    as_admin.post(reverse("start_backfill"))
+
+    as_admin.post(reverse("start_backfill"))
+
+    assert Job.objects.filter(kind=Job.Kind.BACKFILL).count() == 1

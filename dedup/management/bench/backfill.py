@@ -99,7 +99,8 @@ def read(file: Path, number: int) -> Corpus:
         rows = [json.loads(line) for line in lines]
     random.Random(7).shuffle(rows)  # noqa: S311 - no secret
     pairs = [((clean(row["q1"]), clean(row["q2"])), bool(row["label"])) for row in rows]
-    same = backfilling.components(_numbered(pairs, texts := {}))
+    texts: dict[str, int] = {}
+    same = backfilling.components(_numbered(pairs, texts))
     cluster = {pk: place for place, members in enumerate(same) for pk in members}
     corpus, places, taken = Corpus(), {}, set()
 
@@ -166,7 +167,9 @@ def watch(
     console.print(f"{cost.questions} questions, about {cost.minutes:.1f} minutes")
     job = backfilling.begin(kind=Job.Kind.BACKFILL, by=None)
     kills = [number / (options["kills"] + 1) for number in range(1, options["kills"] + 1)]
-    held, asked, asked_at = [], {}, time.monotonic()
+    held: list[int] = []
+    asked: dict[int, bool] = {}  # whether a worker ran then
+    asked_at = time.monotonic()
     killed_at = -RECOVERY_SECONDS
     workers.start("checks")
     begun = time.monotonic()
@@ -182,9 +185,10 @@ def watch(
             asked_at = time.monotonic()
             asked[ask(len(asked))] = asked_at > killed_at + RECOVERY_SECONDS
     seconds = time.monotonic() - begun
-    settled = OutboxEntry.objects.filter(question__in=asked, settled_at__isnull=False)
     waits = {
-        entry.question_id: (entry.settled_at - entry.put_at).total_seconds() for entry in settled
+        entry.question_id: (entry.settled_at - entry.put_at).total_seconds()
+        for entry in OutboxEntry.objects.filter(question__in=asked)
+        if entry.settled_at
     }
     undisturbed = [wait for pk, wait in waits.items() if asked[pk]]
     read = Score.objects.exclude(settled_by=SettledBy.COSINE).count()
@@ -222,8 +226,9 @@ def steps(job: Job, console: Console) -> Iterator[Job]:
 
 def kill(workers: Workers) -> int:
     """End the worker in the middle of a batch, and all of its children; how many it held."""
-    held = OutboxEntry.objects.waiting().filter(token__isnull=False)
-    while not held.exists():
+    waiting = OutboxEntry.objects.waiting()
+    held = waiting.filter(token__isnull=False)
+    while waiting.exists() and not held.exists():
         time.sleep(0.01)
     process = workers.running.pop("checks")
     os.killpg(process.pid, signal.SIGKILL)
@@ -291,7 +296,8 @@ def lost_and_doubled(ids: Sequence[int]) -> dict[str, int]:
 
 def desk() -> dict[str, Any]:
     """How quickly the queue opens now, and what it begins with."""
-    client, spent = person(permissions.AGENT), {"queue": [], "first card": []}
+    client = person(permissions.AGENT)
+    spent: dict[str, list[float]] = {"queue": [], "first card": []}
     for _ in range(PAGES):
         for name, address in (("queue", "review_queue"), ("first card", "review_next")):
             begun = time.perf_counter()
