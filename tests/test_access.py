@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from dedup import review
-from dedup.models import Deflection, Flag, Review, SavedView
+from dedup.models import Deflection, Flag, Review, SavedView, ThresholdChange
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -200,6 +200,12 @@ EXPECTED = {
     },
     "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "thresholds": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "threshold_move": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "threshold_take_back": {
+        "GET": each(["change", "missing"], NEVER),
+        "POST": agents({"change": "403 302", "missing": "403 404"}),
+    },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -326,6 +332,9 @@ def world(customer, agent, admin):
         verdict="skipped", by=agent, probability=0.9, release="r"
     )
     rows["release"] = rows["open"].release
+    rows["change"] = ThresholdChange.objects.create(
+        release=rows["release"], which="sure", before=0.9, after=0.8, by=admin
+    )
     rows["decided"] = review.dismiss(flag=FlagFactory(), by=agent)
     rows["waiting"] = FlagFactory()
     review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)
@@ -417,6 +426,9 @@ def body(world, route, row):
         "review_overrule": {"verdict": "related"},
         "merge_many": versions | shown | {"flag": waiting.pk, "apply": "1"},
         "send_back": {"note": "Another lamp."},
+        "threshold_move": {
+            "release": world.rows["release"].pk, "which": "flag", "before": "0.8", "after": "0.7",
+        },
         "review_view_save": {"name": "Likely ones", "band": "likely"},
         "review_many": {"flag": world.rows["open"].pk, "verdict": "related", "apply": "1"},
         "merge": versions,

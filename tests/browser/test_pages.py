@@ -137,6 +137,8 @@ def lived_in(customer, agent, admin):
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url(), "/account/"],
         admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
+                "/manage/thresholds/", "/manage/thresholds/?which=flag&at=0.6",
+                "/manage/thresholds/?which=suggest&at=0.3",
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],
