@@ -12,7 +12,7 @@ from django.urls import get_resolver, reverse
 
 from dedup import review
 from dedup.ml.artifact import read_manifest
-from dedup.models import Deflection, Flag, Job, Report, Review, SavedView
+from dedup.models import Deflection, Flag, Job, Report, Review, SavedView, ThresholdChange
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -241,6 +241,12 @@ EXPECTED = {
         "GET": agents({"release": "403 404", "shipped": "403 200", "missing": "403 404"}),
         "POST": each(["shipped", "missing"], NEVER),
     },
+    "thresholds": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "threshold_move": {"GET": {"": NEVER}, "POST": agents({"": "403 302"})},
+    "threshold_take_back": {
+        "GET": each(["change", "missing"], NEVER),
+        "POST": agents({"change": "403 302", "missing": "403 404"}),
+    },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -409,6 +415,9 @@ def world(customer, agent, admin):
     rows["shipped"] = ReleaseFactory(
         name=shipped.name, fingerprint=shipped.fingerprint, manifest=shipped.raw
     )
+    rows["change"] = ThresholdChange.objects.create(
+        release=rows["release"], which="sure", before=0.9, after=0.8, by=admin
+    )
     rows["decided"] = review.dismiss(flag=FlagFactory(), by=agent)
     rows["waiting"] = FlagFactory()
     review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)
@@ -503,6 +512,9 @@ def body(world, route, row):
         "send_back": {"note": "Another lamp."},
         "start_training": {"base": "current", "epochs": "3", "minutes": "5", "seed": "1"},
         "start_adopt": {"checkpoint": "owner/some-name", "languages": "en"},
+        "threshold_move": {
+            "release": world.rows["release"].pk, "which": "flag", "before": "0.8", "after": "0.7",
+        },
         "review_view_save": {"name": "Likely ones", "band": "likely"},
         "review_many": {"flag": world.rows["open"].pk, "verdict": "related", "apply": "1"},
         "merge": versions,

@@ -181,6 +181,8 @@ def lived_in(customer, agent, admin):
         admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
                 "/manage/releases/", f"/manage/releases/{kept_out.pk}/promote/",
                 "/manage/releases/back/", *works, *release_pages(),
+                "/manage/thresholds/", "/manage/thresholds/?which=flag&at=0.6",
+                "/manage/thresholds/?which=suggest&at=0.3",
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],
