@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from dedup import review
-from dedup.models import Deflection, Flag, Review, SavedView
+from dedup.models import Alert, Deflection, Delivery, Flag, Review, SavedView
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -33,7 +33,7 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, Deflection, GuestRequest, MailStop, SavedView,
+    AuditEntry, Deflection, GuestRequest, MailStop, SavedView, Delivery,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -200,6 +200,12 @@ EXPECTED = {
     },
     "agreement": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
     "deflection": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "monitoring": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "audit_week": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "redeliver": {
+        "GET": each(["told", "missing"], NEVER),
+        "POST": agents({"told": "403 302", "missing": "403 404"}),
+    },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -333,6 +339,8 @@ def world(customer, agent, admin):
     rows["asked by mail"] = GuestRequest.objects.create(
         email="guest@example.com", kind="question", title="A guest's", product=public.product
     )
+    alert = Alert.objects.create(rule="quarantined", value=1, worst=1, bound=0)
+    rows["told"] = alert.deliveries.create(is_over=False, channel="mail")
     answers = {name: AnswerFactory(question=rows[name]) for name in READ if name in rows}
     rows["merge"] = merging.merge(duplicate=rows["merged"], canonical=public, by=admin)
     people = {"guest": None, "customer": customer, "other": other, "agent": agent, "admin": admin}

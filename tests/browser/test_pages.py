@@ -15,6 +15,7 @@ from dedup.models import BlindItem, Flag
 from dedup.texts import text_of
 from support import guests, mailing, merging, outbox
 from support.models import GuestRequest, OutboxEntry, Question
+from tests.dedup.watched import live_a_while
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -116,6 +117,7 @@ def lived_in(customer, agent, admin):
     disputed = desk.dispute(question=newer, by=newer.asked_by, reason=f"Mine is {LONG}")
     review.skip(flag=FlagFactory(), by=agent)
     deflect_many(older, customer)
+    live_a_while(now=timezone.now(), by=agent, other=admin)
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
     return {
         None: ["/", "/?q=switch", "/?q=nothing+at+all", "/?q=switch&state=answered",
@@ -137,6 +139,7 @@ def lived_in(customer, agent, admin):
                 f"/review/{decided.pk}/", f"/review/{disputed.pk}/", older.get_absolute_url(),
                 unchecked.get_absolute_url(), waiting.get_absolute_url(), "/account/"],
         admin: ["/manage/merges/", "/manage/agreement/", "/manage/deflection/",
+                "/manage/monitoring/?days=90", "/manage/report/",
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],

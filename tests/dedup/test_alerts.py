@@ -133,13 +133,16 @@ class TestRules:
         assert alerts.drifted(now) == []
 
     def test_the_database_keeps_one_open_alert_for_each_rule_and_subject(self, now):
-        opened()
+        alert = opened()
         with pytest.raises(IntegrityError, match="alert_open_once"), transaction.atomic():
             opened()
         with pytest.raises(IntegrityError, match="alert_closed_after"), transaction.atomic():
             opened(subject="x", opened_at=now, closed_at=now - MINUTE)
         with pytest.raises(IntegrityError, match="delivery_sent_was_tried"), transaction.atomic():
-            delivery(state="sent")
+            Delivery.objects.create(alert=alert, is_over=False, channel="mail", state="sent")
+        Delivery.objects.create(alert=alert, is_over=False, channel="mail")
+        with pytest.raises(IntegrityError, match="delivery_once"), transaction.atomic():
+            Delivery.objects.create(alert=alert, is_over=False, channel="mail")
         opened(subject="probability language:de")
 
     def test_two_looks_at_once_open_one(self, told, now):
