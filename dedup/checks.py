@@ -27,8 +27,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     for name in ("DEDUP_BATCH", "DEDUP_SHORTLIST", "DEDUP_FLAGS_PER_QUESTION", "DEDUP_THREADS"):
         if getattr(settings, name) < 1:
             found.append(Error(f"{name} must be at least 1.", id="dedup.E002"))
-    if not settings.DEDUP_SAMPLED_PER_QUESTION >= 0:
-        found.append(Error("DEDUP_SAMPLED_PER_QUESTION must be at least 0.", id="dedup.E004"))
+    for name in ("DEDUP_SAMPLED_PER_QUESTION", "DEDUP_CHOSEN_PER_DAY"):
+        if not getattr(settings, name) >= 0:
+            found.append(Error(f"{name} must be at least 0.", id="dedup.E004"))
     return found
 
 

@@ -2,13 +2,25 @@
 
 import logging
 import os
+from contextlib import suppress
 
 from celery import current_app, shared_task
 from celery.signals import worker_process_init
 from django.conf import settings
 from django.utils import timezone
 
-from dedup import alerts, backfilling, deflection, pipeline, releases, reranking, scoring, timing
+from dedup import (
+    alerts,
+    backfilling,
+    choosing,
+    deflection,
+    estimating,
+    pipeline,
+    releases,
+    reranking,
+    scoring,
+    timing,
+)
 from dedup.checks import HARD_LIMIT_SECONDS
 from dedup.ml.artifact import ArtifactRefused
 from support import outbox
@@ -35,6 +47,21 @@ def check_waiting(**_: object) -> None:
 def suggest(draft_id: str, **_: object) -> None:
     """Find similar questions for a draft that somebody is writing."""
     reranking.answer(draft_id)
+
+
+@shared_task(ignore_result=True, soft_time_limit=110, time_limit=120)
+def choose_pairs(**_: object) -> None:
+    """Ask about the pairs that a next release would learn most from."""
+    with suppress(releases.NoRelease, ArtifactRefused):
+        release, scorer = scoring.active_scorer()
+        choosing.choose(release=release, scorer=scorer)
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)
+def score_labels(**_: object) -> None:
+    """Have the release in service say what it thinks of judged pairs that it never met."""
+    with suppress(releases.NoRelease, ArtifactRefused):
+        estimating.score_labels(*scoring.active_scorer(), seconds=30)
 
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60)

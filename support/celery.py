@@ -59,6 +59,8 @@ CONF: dict[str, Any] = {
             "schedule": 30.0,
             "options": {"expires": 30.0},
         },
+        "choose-pairs": {"task": "dedup.tasks.choose_pairs", "schedule": 86_400.0},
+        "score-labels": {"task": "dedup.tasks.score_labels", "schedule": 3600.0},
         "forget-deflections": {"task": "dedup.tasks.forget_deflections", "schedule": 86_400.0},
         "look-at-bounds": {
             "task": "dedup.tasks.look_at_bounds",

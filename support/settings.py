@@ -60,6 +60,7 @@ DEDUP_SHORTLIST = int(_number("DEDUP_SHORTLIST", 50))  # candidates that are sco
 DEDUP_FLAGS_PER_QUESTION = int(_number("DEDUP_FLAGS_PER_QUESTION", 5))
 # Pairs a question that are asked about though they are below the threshold; 0: none.
 DEDUP_SAMPLED_PER_QUESTION = _number("DEDUP_SAMPLED_PER_QUESTION", 0.05)
+DEDUP_CHOSEN_PER_DAY = int(_number("DEDUP_CHOSEN_PER_DAY", 10))  # pairs, at most that many wait
 DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
 DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestions may take
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process

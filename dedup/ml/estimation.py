@@ -2,10 +2,10 @@
 
 A judged pair stands for one over its chance (Horvitz and Thompson 1952). What was flagged is all
 judged; below the threshold few are, and of these a handful are duplicates, each of which may stand
-for dozens. An interval from a normal distribution or a bootstrap is then far too narrow, and none at
-all where the sample holds no duplicate. So the sum of their weights is taken as what it is nearly,
-a weighted Poisson count, and its limits from the gamma distribution (Fay and Feuer 1997). Limits of
-what is above and of what is below become those of the share by their recovered variances (MOVER:
+for dozens. An interval from a normal distribution or a bootstrap is then far too narrow, and there
+is none where the sample holds no duplicate. So the sum of their weights is taken as what it nearly
+is, a weighted Poisson count, with limits from the gamma distribution (Fay and Feuer 1997). Limits
+of what is above and of what is below become those of the share by their recovered variances (MOVER:
 Zou and Donner 2008).
 """
 
@@ -157,7 +157,7 @@ def _gamma_below(shape: float, value: float) -> float:
 
 
 def _share_limits(above: Total, below: Total) -> tuple[float, float]:
-    """Limits of above / (above + below): the shares r for which (1 - r) above - r below may be 0."""
+    """Limits of above / (above + below): where (1 - share) above - share below may be 0."""
 
     def highest(r: float) -> float:
         reach = math.hypot((1 - r) * (above.value - above.low), r * (below.high - below.value))

@@ -36,6 +36,12 @@ def test_less_than_no_pair_a_question_cannot_be_asked(settings, pairs):
     assert ids(checks.check_settings()) == ["dedup.E004"]
 
 
+def test_less_than_no_pair_a_day_cannot_be_chosen(settings):
+    settings.DEDUP_CHOSEN_PER_DAY = -1
+
+    assert ids(checks.check_settings()) == ["dedup.E004"]
+
+
 def test_a_release_that_cannot_be_read_is_a_warning_as_the_site_works_without(settings, tmp_path):
     settings.DEDUP_ARTIFACTS = tmp_path
     write_release(tmp_path, "whole")

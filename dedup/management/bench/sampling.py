@@ -9,7 +9,7 @@ estimate is off on average, and the same for counting without weights.
 
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--candidates", type=int, default=10, help="pairs of one question")
     parser.add_argument("--prior", type=float, default=0.04, help="share of duplicates")
     parser.add_argument(
-        "--per-question", type=float, nargs="+", default=[0.05, 0.2, 1.0],
+        "--recalls", type=float, nargs="*", default=[0.8, 0.5],
+        help="thresholds that find so much of all, beside the release's own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--per-question", type=float, nargs="+", default=[0.05, 0.5],
         help="pairs from below the threshold asked about for each question",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
@@ -47,21 +51,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(console: Console, options: dict[str, Any]) -> tuple[dict[str, Any], list[Table]]:
     """Figures, and the table that shows them."""
-    found: dict[str, Any] = {
-        name: options[name]
-        for name in ("release", "portals", "pairs", "candidates", "prior", "seed")
-    }
-    found["lines"] = []
+    kept = ("release", "portals", "pairs", "candidates", "prior", "seed")
+    found: dict[str, Any] = {name: options[name] for name in kept} | {"lines": []}
     for name, files in SETS.items():
-        pool = scored(options["data"], files, options["release"], console)
-        for per_question in options["per_question"]:
-            rng = np.random.default_rng(options["seed"])
-            portals = track(
-                range(options["portals"]), f"{name}, {per_question} a question",
-                console=console, transient=True,
-            )  # fmt: skip
-            trials = [trial(pool, per_question, options, rng) for _ in portals]
-            found["lines"].append({"set": name, "per_question": per_question} | summed(trials))
+        own = scored(options["data"], files, options["release"], console)
+        for pool in (own, *(own.at_recall(share) for share in options["recalls"])):
+            for per_question in options["per_question"]:
+                rng = np.random.default_rng(options["seed"])
+                step = f"{name} at {pool.threshold:.2f}, {per_question} a question"
+                portals = track(range(options["portals"]), step, console=console, transient=True)
+                trials = [trial(pool, per_question, options, rng) for _ in portals]
+                line = {"set": name, "threshold": pool.threshold, "per_question": per_question}
+                found["lines"].append(line | summed(trials))
     return found, [table(found)]
 
 
@@ -72,6 +73,11 @@ class Pool:
     probabilities: np.ndarray
     labels: np.ndarray
     threshold: float
+
+    def at_recall(self, share: float) -> "Pool":
+        """The same at the threshold that finds so much of all duplicates."""
+        found = np.quantile(self.probabilities[self.labels > 0.5], 1 - share)
+        return replace(self, threshold=float(found))
 
 
 def scored(folder: Path, files: list[str], release: str, console: Console) -> Pool:
@@ -143,7 +149,7 @@ def draw(pool: Pool, options: Mapping[str, Any], rng: np.random.Generator) -> np
 def asked_below(
     said: np.ndarray, threshold: float, per_question: float, rng: np.random.Generator
 ) -> Iterator[tuple[int, float]]:
-    """Which of one question's pairs are asked about without their score, and how probable it was."""
+    """Which of one question's pairs are asked about blindly, and how probable that was."""
     scored = [ScoredCandidate(row, row, "", 0.0, 0.0, float(said[row])) for row in range(len(said))]
     numbers = rng.random(len(said))
     for one in decision.sample(
@@ -185,10 +191,11 @@ def table(found: dict[str, Any]) -> Table:
         "width": "width", "bias": "bias", "bias, no weights": "bias_unweighted",
         "bias, flags only": "bias_flagged_only",
     }  # fmt: skip
-    for head in ("set", "a question", *heads, "silent"):
+    for head in ("set", "threshold", "a question", *heads, "silent"):
         drawn.add_column(head, justify="left" if head == "set" else "right")
     for line in found["lines"]:
         values = [line[key] for key in heads.values()]
         shown = ["-" if v is None else f"{v:.0f}" if v > 5 else f"{v:.3f}" for v in values]
-        drawn.add_row(line["set"], f"{line['per_question']:g}", *shown, str(line["silent"]))
+        given = (line["set"], f"{line['threshold']:.3f}", f"{line['per_question']:g}")
+        drawn.add_row(*given, *shown, str(line["silent"]))
     return drawn
