@@ -155,6 +155,16 @@ class TestRules:
         assert Delivery.objects.count() == 1
 
 
+def test_a_year_after_it_was_over_an_alert_is_forgotten_with_its_messages(now):
+    old = opened(opened_at=now - timedelta(days=400), closed_at=now - timedelta(days=366))
+    Delivery.objects.create(alert=old, is_over=True, channel="mail")
+    opened(subject="still open", opened_at=now - timedelta(days=400))
+    tasks.forget_deflections()
+
+    assert [one.subject for one in Alert.objects.all()] == ["still open"]
+    assert not Delivery.objects.exists()
+
+
 class TestMail:
     def test_admins_with_a_confirmed_address_are_told_where_none_is_set(self, admin, agent, now):
         UserFactory(confirmed=False).groups.set(admin.groups.all())
