@@ -12,7 +12,17 @@ from django.urls import get_resolver, reverse
 
 from dedup import review
 from dedup.ml.artifact import read_manifest
-from dedup.models import Deflection, Flag, Job, Report, Review, SavedView, ThresholdChange
+from dedup.models import (
+    Alert,
+    Deflection,
+    Delivery,
+    Flag,
+    Job,
+    Report,
+    Review,
+    SavedView,
+    ThresholdChange,
+)
 from support import guests, mailing, merging
 from support.models import (
     Acceptance,
@@ -35,7 +45,8 @@ ROLES = ("guest", "customer", "other", "agent", "admin")
 MISSING = 10**9
 KEPT = [
     Question, Answer, Acceptance, Vote, AnswerVote, Subscription, Merge, Review, OutboxEntry, User,
-    AuditEntry, Deflection, GuestRequest, MailStop, SavedView, Job, Report,
+    AuditEntry, Deflection, GuestRequest, MailStop, SavedView, Job, Report, Delivery,
+    ThresholdChange,
 ]  # fmt: skip
 
 # One word for each role, in the order above. `login` is the way to the login page, `302=` a way
@@ -247,6 +258,12 @@ EXPECTED = {
         "GET": each(["change", "missing"], NEVER),
         "POST": agents({"change": "403 302", "missing": "403 404"}),
     },
+    "monitoring": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "audit_week": {"GET": agents({"": "403 200"}), "POST": {"": NEVER}},
+    "redeliver": {
+        "GET": each(["told", "missing"], NEVER),
+        "POST": agents({"told": "403 302", "missing": "403 404"}),
+    },
     "to_merge": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "merge": {
         "GET": agents({"open": "200 200", "secret": "200 200", "missing": "404 404"}),
@@ -426,6 +443,8 @@ def world(customer, agent, admin):
     rows["asked by mail"] = GuestRequest.objects.create(
         email="guest@example.com", kind="question", title="A guest's", product=public.product
     )
+    alert = Alert.objects.create(rule="quarantined", value=1, worst=1, bound=0)
+    rows["told"] = alert.deliveries.create(is_over=False, channel="mail")
     answers = {name: AnswerFactory(question=rows[name]) for name in READ if name in rows}
     rows["merge"] = merging.merge(duplicate=rows["merged"], canonical=public, by=admin)
     people = {"guest": None, "customer": customer, "other": other, "agent": agent, "admin": admin}

@@ -1,8 +1,8 @@
 """What admins see of how the machine fares, and of the alerts about it."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 from django.contrib import messages
@@ -100,6 +100,7 @@ def _drift(now: datetime) -> dict[str, Any]:
     found = drift.drifts(release, now=now) if release else []
     labels = drift.labels_of(one.segment for one in found)
     baselines = {one.measure: one for one in release.baselines.all()} if release else {}
+    wholes = {one.measure: one for one in found if not one.segment}
     measures = [
         {
             "name": measure.value,
@@ -111,8 +112,7 @@ def _drift(now: datetime) -> dict[str, Any]:
                 for one in found
                 if one.measure == measure
             ],
-            "series": _parts(next(one for one in found if (one.measure, one.segment)
-                                  == (measure, "")), baselines[measure]),
+            **_parts(wholes[measure], baselines[measure]),
         }
         for measure in Baseline.Measure
         if measure in baselines
@@ -141,21 +141,18 @@ def _so_far(release: Release) -> dict[str, int]:
     return scores.aggregate(scores=Count("pk"), questions=Count("newer", distinct=True))
 
 
-def _parts(whole: Drift, baseline: Baseline) -> list[Series]:
-    """What share of scores lies in each part, then and now."""
+def _parts(whole: Drift, baseline: Baseline) -> dict[str, Any]:
+    """What share of scores lies in each part, then and now, and how high that is."""
     ends = [number_words(edge) for edge in baseline.edges]
-    if not ends:
-        return []
-    names = [f"< {ends[0]}", *(f"{low}–{high}" for low, high in pairwise(ends)),
-             f"≥ {ends[-1]}"]  # fmt: skip
-    series = [(_("At first"), whole.then), (_("Lately"), whole.now)]
-    return [
-        Series(
-            name, [(part, count / sum(counts)) for part, count in zip(names, counts, strict=True)]
-        )
-        for name, counts in series
-        if sum(counts)
+    names = [f"< {ends[0]}", *(f"≥ {end}" for end in ends)] if ends else []
+    both = [(_("At first"), whole.then), (_("Lately"), whole.now)]
+    series = [
+        Series(name, [(part, n / sum(counts)) for part, n in zip(names, counts, strict=True)])
+        for name, counts in both
+        if names and sum(counts)
     ]
+    shares = [share for one in series for _part, share in one.points if share]
+    return {"series": series, "high": min(1.0, math.ceil(10 * max(shares, default=0.5)) / 10)}
 
 
 def _alerts() -> dict[str, Any]:

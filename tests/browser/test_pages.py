@@ -18,6 +18,7 @@ from dedup.texts import text_of
 from support import guests, mailing, merging, outbox
 from support.models import GuestRequest, OutboxEntry, Question
 from tests.dedup.measured import figures
+from tests.dedup.watched import live_a_while
 from tests.factories import (
     AnswerFactory,
     FlagFactory,
@@ -155,6 +156,7 @@ def lived_in(customer, agent, admin):
     review.skip(flag=FlagFactory(), by=agent)
     deflect_many(older, customer)
     works = long_work(admin)
+    live_a_while(now=timezone.now(), by=agent, other=admin)
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
     ReleaseFactory(name=LONG[:60].lower(), is_active=True, previous=open_pair.release,
                    activated_by=agent, activated_at=timezone.now(), overruled=LONG)  # fmt: skip
@@ -183,6 +185,7 @@ def lived_in(customer, agent, admin):
                 "/manage/releases/back/", *works, *release_pages(),
                 "/manage/thresholds/", "/manage/thresholds/?which=flag&at=0.6",
                 "/manage/thresholds/?which=suggest&at=0.3",
+                "/manage/monitoring/?days=90", "/manage/report/",
                 f"/manage/merge/{waiting.pk}/{older.pk}/",
                 f"/manage/merge/{unchecked.pk}/{older.pk}/", f"/manage/unmerge/{edge.pk}/",
                 f"{answer.question.get_absolute_url()}#answer-{answer.pk}"],

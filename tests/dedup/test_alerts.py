@@ -133,13 +133,16 @@ class TestRules:
         assert alerts.drifted(now) == []
 
     def test_the_database_keeps_one_open_alert_for_each_rule_and_subject(self, now):
-        opened()
+        alert = opened()
         with pytest.raises(IntegrityError, match="alert_open_once"), transaction.atomic():
             opened()
         with pytest.raises(IntegrityError, match="alert_closed_after"), transaction.atomic():
             opened(subject="x", opened_at=now, closed_at=now - MINUTE)
         with pytest.raises(IntegrityError, match="delivery_sent_was_tried"), transaction.atomic():
-            delivery(state="sent")
+            Delivery.objects.create(alert=alert, is_over=False, channel="mail", state="sent")
+        Delivery.objects.create(alert=alert, is_over=False, channel="mail")
+        with pytest.raises(IntegrityError, match="delivery_once"), transaction.atomic():
+            Delivery.objects.create(alert=alert, is_over=False, channel="mail")
         opened(subject="probability language:de")
 
     def test_two_looks_at_once_open_one(self, told, now):
@@ -150,6 +153,16 @@ class TestRules:
         assert alert
         assert alerts._open("quarantined", reading, now) is None
         assert Delivery.objects.count() == 1
+
+
+def test_a_year_after_it_was_over_an_alert_is_forgotten_with_its_messages(now):
+    old = opened(opened_at=now - timedelta(days=400), closed_at=now - timedelta(days=366))
+    Delivery.objects.create(alert=old, is_over=True, channel="mail")
+    opened(subject="still open", opened_at=now - timedelta(days=400))
+    tasks.forget_deflections()
+
+    assert [one.subject for one in Alert.objects.all()] == ["still open"]
+    assert not Delivery.objects.exists()
 
 
 class TestMail:

@@ -66,7 +66,7 @@ def test_merges_taken_back_are_told_and_which_of_them_a_flag_had_led_to(admin):
     pairs = [(QuestionFactory(), QuestionFactory()) for _ in range(2)]
     for number, (duplicate, canonical) in enumerate(pairs):
         edge = merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
-        merging.unmerge(edge=edge, by=admin)
+        merging.unmerge(merge=edge, by=admin)
         changes = {"merged_at": NOW, "undone_at": NOW, "release": "r" if number else ""}
         type(edge).objects.filter(pk=edge.pk).update(**changes)
     found = of_week().volumes

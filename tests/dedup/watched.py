@@ -34,7 +34,7 @@ def time_stages(*, now: datetime, days: int) -> None:
 def ask_many(number: int, **fields) -> list[Question]:
     """So many questions at once, of one person."""
     fields.setdefault("product", ProductFactory())
-    fields.setdefault("asked_by", User.objects.order_by("pk").first() or UserFactory())
+    fields.setdefault("asked_by", User.objects.filter(is_guest=False).first() or UserFactory())
     made = [Question(title=f"How do I change bulb {one}?", **fields) for one in range(number)]
     return Question.objects.bulk_create(made)
 
