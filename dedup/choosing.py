@@ -1,10 +1,5 @@
 """Which pairs to ask about so that a next release learns most: uncertain, unlike what is labelled
-already, and from parts of the portal of which little is known.
-
-Of the pairs just below the threshold, one after the other is taken whose uncertainty (entropy of
-its probability: Lewis and Gale 1994) times its distance to the nearest pair that is labelled or
-taken (greedy k-centre: Sener and Savarese 2018) is largest. Neither alone will do: the most
-uncertain pairs are often alike, and the farthest ones clear (Ash et al. 2020).
+already (see dedup.ml.choosing), and from parts of the portal of which little is known.
 
 Such pairs are asked about without their score, like those drawn at random, and kept apart from
 them: nobody drew them, so nothing is estimated from them.
@@ -22,6 +17,7 @@ from django.utils import timezone
 
 from dedup import feedback, marks, pipeline
 from dedup.feedback import Label
+from dedup.ml import choosing
 from dedup.ml.pairs import Scorer
 from dedup.models import Embedding, Flag, Release, Score
 from dedup.texts import Text, text_of
@@ -103,24 +99,21 @@ def pick(
     count: int,
 ) -> list[Candidate]:
     """At most `count` of the candidates, no question twice, what teaches most first."""
-    seen = [_place(points, label.older_id, label.newer_id) for label in known]
-    placed = [(one, _place(points, *one.ends)) for one in found]
-    pool = [(one, place) for one, place in placed if place is not None]
-    if not pool:
-        return []
-    places = np.stack([place for _, place in pool])
-    nearest = _distances(places, [place for place in seen if place is not None])
-    worth = np.asarray([_entropy(one.probability) for one, _ in pool]) * _scarcity(
-        [one for one, _ in pool], known
-    )
-    chosen: list[Candidate] = []
-    while len(chosen) < count and (gain := worth * nearest).max() > 0:
-        row = int(gain.argmax())
-        chosen.append(pool[row][0])
-        nearest = np.minimum(nearest, _distances(places, [places[row]]))
-        taken = set(pool[row][0].ends)
-        worth[[place for place, (one, _) in enumerate(pool) if taken & set(one.ends)]] = 0
-    return chosen
+    pool = [one for one in found if set(one.ends) <= points.keys()]
+    worth = choosing.entropy([one.probability for one in pool]) * _scarcity(pool, known)
+    ends = [one.ends for one in pool]
+    seen = [(label.older_id, label.newer_id) for label in known]
+    rows = choosing.pick(_placed(ends, points), worth, _placed(seen, points), count, ends)
+    return [pool[row] for row in rows]
+
+
+def _placed(pairs: Sequence[tuple[int, int]], points: dict[int, np.ndarray]) -> np.ndarray:
+    """Those pairs as points of which both questions have a vector."""
+    whole = [pair for pair in pairs if set(pair) <= points.keys()]
+    if not whole:
+        return np.zeros((0, 1))
+    ones, others = (np.stack([points[pair[end]] for pair in whole]) for end in (0, 1))
+    return choosing.pair_points(ones, others)
 
 
 def _points(ids: Collection[int], release: Release) -> dict[int, np.ndarray]:
@@ -129,30 +122,6 @@ def _points(ids: Collection[int], release: Release) -> dict[int, np.ndarray]:
     return {
         pk: np.asarray(vector, np.float64) for pk, vector in rows.values_list("question", "vector")
     }
-
-
-def _place(points: dict[int, np.ndarray], one: int, other: int) -> np.ndarray | None:
-    """A pair as a point: what its two questions are about, and how they differ, in either order the
-    same (as in Sentence-BERT: Reimers and Gurevych 2019)."""
-    if one not in points or other not in points:
-        return None
-    first, second = (points[pk].astype(np.float64) for pk in (one, other))
-    place = np.concatenate([(first + second) / 2, np.abs(first - second)])
-    return np.asarray(place / max(float(np.linalg.norm(place)), 1e-9))
-
-
-def _distances(places: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """How far each place lies from the nearest of the others; 2 where there are none."""
-    if not others:
-        return np.full(len(places), 2.0)
-    likeness = (places @ np.stack(others).T).max(axis=1)
-    return np.sqrt(np.maximum(0.0, 2 - 2 * likeness))
-
-
-def _entropy(probability: float) -> float:
-    """Of one answer, in bits: 1 where nobody knows, 0 where it is clear."""
-    p = min(max(probability, 1e-9), 1 - 1e-9)
-    return float(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
 
 
 def _scarcity(found: Sequence[Candidate], known: Sequence[Label]) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dedup.choosing import pick
 from dedup.ml.evaluation import (
     average_precision,
     calibration_error,
@@ -91,7 +90,7 @@ def _way(wanted: Wanted, asked_by: str) -> list[Measured]:
         portal, wanted.base, folder, seed=wanted.seed, wrong=wanted.wrong,
         plan=Plan(seed=wanted.seed, epochs=wanted.epochs, max_tokens=MOST_TOKENS), progress=tell,
     )  # fmt: skip
-    return simulation.run(wanted.verdicts, pick if asked_by == PORTAL else None)
+    return simulation.run(wanted.verdicts, as_portal=asked_by == PORTAL)
 
 
 def _described(pairs: Any, clusters: np.ndarray) -> dict[str, Any]:

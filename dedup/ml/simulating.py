@@ -3,14 +3,13 @@ the labels say, now and then wrongly.
 
 It starts at the base's cosine, without any fine-tuning. What is asked, learned, calibrated and
 measured is as on a portal: pairs at or above the threshold and a random lane below it, each with
-the probability of being asked; further ones chosen to learn from; questions of one cluster on one
-side only. `asked_by` decides what else is asked, so that ways of asking can be compared.
+the probability of being asked; further ones chosen to learn from; no question on two sides.
 """
 
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration, fit_calibration
+from dedup.ml.choosing import entropy, pair_points, pick
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled, forum_rows, labelled
 from dedup.ml.finetuning import Plan, Taught, Tell, finetune
@@ -34,15 +34,15 @@ FORUMS = ("semeval_cqa_dev", "semeval_cqa_test2016", "semeval_cqa_train_part1",
 BELOW = 0.15  # share of the verdicts that a random lane below the threshold takes
 CHOSEN = 0.35  # share that is chosen to learn from
 THRESHOLD = 0.5  # pairs at or above it are flagged
+CANDIDATES, KNOWN = 1_000, 2_000  # to choose from, and labelled ones to differ from; at least
 TUNE = 0.2  # share of clusters whose labels calibrate and say when to stop
 REPLAY = 0.3  # pairs that nobody judged, for each label
-LARGE = 50  # pairs of a cluster; such clusters are asked about
 
 
 @dataclass(frozen=True)
 class Portal:
     """Pairs that agents can be asked about (`pool`), and others of questions that no pair of the
-    pool has (`held`); the clusters of their questions."""
+    pool has (`held`); of both the clusters of their questions."""
 
     pool: list[Labelled]
     held: list[Labelled]
@@ -51,24 +51,22 @@ class Portal:
 
 
 def make_portal(data: Path, pool: int, seed: int) -> Portal:
-    """All pairs of the sets in `data`, parted by cluster of questions: `pool` of them, at least,
-    to ask about, the rest held."""
+    """Pairs of the sets in `data`: about `pool` of them to ask about, by whole queries (a pair's
+    first text), and of the rest those held that share no question with these."""
     pairs = [pair for name in SETS for pair in labelled(data, name)]
     pairs += [pair for name in FORUMS for pair in forum_rows(data, name)]
-    clusters = clusters_of(pairs)
-    order = list(dict.fromkeys(clusters.tolist()))
-    random.Random(seed).shuffle(order)  # noqa: S311 - no secret
-    sizes = np.bincount(clusters)
-    order.sort(key=lambda c: sizes[c] < LARGE)  # else the last one may be of thousands
-    taken = np.cumsum([sizes[c] for c in order])
-    asked = set(order[: int(np.searchsorted(taken, pool)) + 1])
-    is_pool = np.asarray([c in asked for c in clusters.tolist()])
-    return Portal(
-        [pair for pair, inside in zip(pairs, is_pool, strict=True) if inside],
-        [pair for pair, inside in zip(pairs, is_pool, strict=True) if not inside],
-        clusters[is_pool],
-        clusters[~is_pool],
-    )
+    by_query: dict[str, list[Labelled]] = {}
+    for pair in pairs:
+        by_query.setdefault(pair.first, []).append(pair)
+    queries = list(by_query)
+    random.Random(seed).shuffle(queries)  # noqa: S311 - no secret
+    asked: list[Labelled] = []
+    while queries and len(asked) < pool:
+        asked += by_query[queries.pop()]
+    known = {text for pair in asked for text in (pair.first, pair.second)}
+    rest = [pair for query in queries for pair in by_query[query]]
+    held = [pair for pair in rest if not {pair.first, pair.second} & known]
+    return Portal(asked, held, clusters_of(asked), clusters_of(held))
 
 
 def clusters_of(pairs: Sequence[Labelled]) -> np.ndarray:
@@ -109,11 +107,6 @@ class Measured:
     recalibrated: np.ndarray  # by the base, calibrated on the same labels
 
 
-Scores = np.ndarray  # (n,) probabilities of the pool's pairs
-# Which rows of the pool to learn from: of the scores, the rows that are free, and how many.
-Choose = Callable[[Scores, Sequence[int], int], list[int]]
-
-
 class Simulation:
     """One way of asking, from the base on."""
 
@@ -124,7 +117,11 @@ class Simulation:
         self.portal, self.base, self.folder = portal, base, folder
         self.seed, self.wrong, self.plan, self.progress = seed, wrong, plan, progress
         bi = BiEncoder(base, fastest_dtype())
-        self.pool_cosines = pair_cosines(bi.embed, _pairs(portal.pool))
+        ones, others = (
+            bi.embed([getattr(pair, end) for pair in portal.pool]) for end in ("first", "second")
+        )
+        self.points = pair_points(ones, others)
+        self.pool_cosines = (ones * others).sum(axis=1)
         self.held_cosines = pair_cosines(bi.embed, _pairs(portal.held))
         self.rng = random.Random(f"{seed} asking")  # noqa: S311 - no secret
         self.asked: dict[int, Asked] = {}
@@ -136,33 +133,43 @@ class Simulation:
         """What the base says, before anything was learned."""
         return np.asarray(1 / (1 + np.exp(-SCALE * (cosines - MIDDLE))))
 
-    def run(self, steps: Sequence[int], choose: Choose | None) -> list[Measured]:
-        """Ask up to each number of verdicts, retrain there, measure; the first is the base. Without
-        a `choose` all are asked at random."""
+    def run(self, steps: Sequence[int], *, as_portal: bool) -> list[Measured]:
+        """Ask up to each number of verdicts, retrain there, measure; the first is the base. Asked
+        is as a portal does, or at random."""
         base = self.by_cosine(self.held_cosines)
         found = [Measured(0, 0, 0, 0.0, base, base)]
         for step in steps:
-            self.ask(step - len(self.asked), choose)
+            self.ask(step - len(self.asked), as_portal=as_portal)
             found.append(self.retrained(f"{step}"))
             log.info("%d verdicts, %.0f s of training", step, found[-1].seconds)
         return found
 
-    def ask(self, count: int, choose: Choose | None) -> None:
+    def ask(self, count: int, *, as_portal: bool) -> None:
         """Have `count` more pairs judged."""
         free = [row for row in range(len(self.portal.pool)) if row not in self.asked]
-        if choose is None:
+        if not as_portal:
             self._judge(self._drawn(free, count))
             return
-        chosen, scores = round(CHOSEN * count), self._score()
+        scores = self._score()
         below = [row for row in free if scores[row] < THRESHOLD]
         above = [row for row in free if scores[row] >= THRESHOLD]
-        lane = min(len(below), round(BELOW * count))
-        flagged = min(len(above), count - chosen - lane)
-        self._judge(self._drawn(below, lane))
-        self._judge(self._drawn(above, flagged))
-        free = [row for row in free if row not in self.asked]
-        picked = choose(scores, free, count - lane - flagged)
-        self._judge([(row, None) for row in picked])
+        before = len(self.asked)
+        self._judge(self._drawn(below, min(len(below), round(BELOW * count))))
+        self._judge([(row, None) for row in self._chosen(below, scores, round(CHOSEN * count))])
+        left = count + before - len(self.asked)
+        self._judge(self._drawn(above, min(len(above), left)))
+        left = count + before - len(self.asked)  # where too little is flagged
+        free = [row for row in below if row not in self.asked]
+        self._judge([(row, None) for row in self.rng.sample(free, min(len(free), left))])
+
+    def _chosen(self, below: Sequence[int], scores: np.ndarray, count: int) -> list[int]:
+        """As dedup.choosing does: out of the likeliest below the threshold."""
+        free = [row for row in below if row not in self.asked]
+        pool = sorted(free, key=lambda row: -scores[row])[: max(CANDIDATES, 2 * count)]
+        known = list(self.asked)[-KNOWN:]
+        pairs = [(self.portal.pool[row].first, self.portal.pool[row].second) for row in pool]
+        rows = pick(self.points[pool], entropy(scores[pool]), self.points[known], count, pairs)
+        return [pool[row] for row in rows]
 
     def _drawn(self, rows: Sequence[int], count: int) -> list[tuple[int, float | None]]:
         return [(row, count / len(rows)) for row in self.rng.sample(rows, count)]
