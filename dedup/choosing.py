@@ -119,9 +119,7 @@ def _placed(pairs: Sequence[tuple[int, int]], points: dict[int, np.ndarray]) -> 
 def _points(ids: Collection[int], release: Release) -> dict[int, np.ndarray]:
     """The vectors of questions, by the release's bi-encoder."""
     rows = Embedding.objects.filter(question__in=ids, fingerprint=release.embedding_fingerprint)
-    return {
-        pk: np.asarray(vector, np.float64) for pk, vector in rows.values_list("question", "vector")
-    }
+    return {row.question_id: np.asarray(row.vector, np.float64) for row in rows}
 
 
 def _scarcity(found: Sequence[Candidate], known: Sequence[Label]) -> np.ndarray:
