@@ -229,6 +229,7 @@ class TestCommand:
 
     def test_shows_figures_segments_and_speed(self, active, judged_pairs, capsys, monkeypatch):
         monkeypatch.setenv("COLUMNS", "200")
+        QuestionFactory()
         call_command("evaluate", "one", "--own")
         shown = capsys.readouterr().out
 
