@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 from django.utils.translation import gettext as _
@@ -176,7 +177,8 @@ def _baseline(release: Release, measure: str, now: datetime) -> Baseline | None:
 def _edges(release: Release, measure: str, since: datetime, until: datetime) -> list[float]:
     """What cuts these scores into ten parts of equal size; fewer where many are the same."""
     shares = [part / PARTS for part in range(1, PARTS)]
-    given = {"release": release.pk, "since": since, "until": until, "shares": shares}
+    given: dict[str, Any] = {"release": release.pk, "since": since, "until": until}
+    given["shares"] = shares
     with connection.cursor() as cursor:
         cursor.execute(EDGES.format(measure=Baseline.Measure(measure).value), given)
         cuts, scores, questions = cursor.fetchone()
@@ -189,7 +191,8 @@ def parts(
     release: Release, measure: str, *, edges: Sequence[float], since: datetime, until: datetime
 ) -> Parts:
     """How a release's scores of this time lie between these edges."""
-    given = {"release": release.pk, "since": since, "until": until, "edges": list(edges)}
+    given: dict[str, Any] = {"release": release.pk, "since": since, "until": until}
+    given["edges"] = list(edges)
     counts: dict[str, list[int]] = defaultdict(lambda: [0] * (len(edges) + 1))
     questions: dict[str, int] = {}
     with connection.cursor() as cursor:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import DatabaseError, connection
 from django.db.models import Max, Sum
@@ -88,7 +89,11 @@ def write(noted: Noted, *, now: datetime) -> None:
         return
     rows = sorted(noted.items())  # all in one order: two batches never wait for each other
     hour = now.replace(minute=0, second=0, microsecond=0)
-    columns = [[key[0] for key, _ in rows], [key[1] for key, _ in rows], [n for _, n in rows]]
+    columns: list[list[Any]] = [
+        [key[0] for key, _ in rows],
+        [key[1] for key, _ in rows],
+        [n for _, n in rows],
+    ]
     try:
         with connection.cursor() as cursor:  # by itself, in no transaction of a caller
             cursor.execute(ADD, [hour, now, *columns])

@@ -26,8 +26,8 @@ def show(request: HtmxRequest) -> HttpResponse:
     current = weekly.week_of(now)
     context = {
         "report": report,
-        "precision": _in_percent(report.quality and report.quality.precision),
-        "recall": _in_percent(report.quality and report.quality.recall),
+        "precision": _in_percent(report.quality.precision if report.quality else None),
+        "recall": _in_percent(report.quality.recall if report.quality else None),
         "weeks": [current.before(back) for back in range(WEEKS_BEFORE)],
         "fewest": agreement.FEWEST,
         "moved": drift.MOVED,
