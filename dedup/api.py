@@ -324,7 +324,7 @@ def release_problem(error: Exception, context: dict[str, Any]) -> Response | Non
         error = Conflict("Gates are shut.", code="gates_shut", gates=shut)
     elif isinstance(error, ArtifactRefused):
         error = Conflict(str(error), code="files_refused")
-    elif isinstance(error, releases.NoWayBack):
+    elif isinstance(error, releases.NoWayBack | releases.NoRelease):
         error = Conflict(str(error), code="no_way_back")
     elif isinstance(error, releases.ActiveAlready):
         error = Conflict(str(error), code="active_already")

@@ -438,7 +438,7 @@ def world(customer, agent, admin):
     rows["decided"] = review.dismiss(flag=FlagFactory(), by=agent)
     rows["waiting"] = FlagFactory()
     review.confirm(flag=rows["waiting"], canonical=rows["waiting"].older, by=agent)
-    rows["job"] = Job.objects.create(kind="evaluate")
+    rows["job"] = Job.objects.create(kind="distil")
     rows["view"] = SavedView.objects.create(name="Mine", query="band=likely", owner=agent)
     rows["asked by mail"] = GuestRequest.objects.create(
         email="guest@example.com", kind="question", title="A guest's", product=public.product

@@ -103,6 +103,9 @@ def points(difference: float) -> str:
     return f"{sign}{number_words(abs(hundredths))}"
 
 
+NOTHING = {"pairs": 0, "duplicates": 0, "clusters": 0}  # of a report that looked at no own pairs
+
+
 @require_GET
 @may_see
 def show(request: HtmxRequest, pk: int) -> HttpResponse:
@@ -143,7 +146,7 @@ def facts(release: Release) -> list[tuple[str, str]]:
 def of_report(report: Report) -> dict[str, Any]:
     """What a template shows of a report."""
     figures = report.figures
-    own, speed = figures.get("own", {}), figures.get("speed")
+    own, speed = NOTHING | figures.get("own", {}), figures.get("speed")
     against = own.get("against", {}).get("release", "")
     found, leads = own.get("figures", {}), own.get("leads", {})
     return {
