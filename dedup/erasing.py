@@ -48,7 +48,6 @@ RULES: dict[str, Rule] = {
     "dedup.ThresholdChange.reason": Emptied("by"),
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
-    "dedup.StageTime": OURS,
     "dedup.Worker": OURS,
     "dedup.Baseline": OURS,
     "dedup.Alert": OURS,

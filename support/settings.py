@@ -77,7 +77,7 @@ DEDUP_CHECKPOINTS = _text("DEDUP_CHECKPOINTS")
 DEDUP_TRAINING_FOLDER = Path(_text("DEDUP_TRAINING_FOLDER", str(LOCAL_FOLDER / "training")))
 DEDUP_TRAINING_MINUTES = _number("DEDUP_TRAINING_MINUTES", 60)  # that a training may take
 # Pairs an hour that a release in the shadow judges beside the one in service; 0: none.
-DEDUP_SHADOW_PER_HOUR = int(_number("DEDUP_SHADOW_PER_HOUR", 2_000))
+DEDUP_SHADOW_PER_HOUR = int(_number("DEDUP_SHADOW_PER_HOUR", 2000))
 DEDUP_TRAINING_MEMORY_MB = int(_number("DEDUP_TRAINING_MEMORY_MB", 4096))  # of a job; 0: any
 
 # --- Alerts -----------------------------------------------------------------------------------

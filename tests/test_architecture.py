@@ -127,10 +127,10 @@ def test_a_worker_for_mail_knows_its_own_tasks_and_no_networks():
     assert not {"torch", "transformers", "tokenizers"} & set(loaded)
 
 
-def test_a_worker_for_long_work_knows_one_task_and_no_networks():
+def test_a_worker_for_long_work_knows_its_tasks_and_no_networks():
     tasks, loaded = worker("training_app")
 
-    assert tasks == ["dedup.tasks.run_jobs"]
+    assert tasks == ["dedup.tasks.follow_in_shadow", "dedup.tasks.run_jobs"]
     assert not {"torch", "transformers", "tokenizers"} & set(loaded)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dedup.ml.evaluation import (
     average_precision,
@@ -74,7 +73,6 @@ def run(wanted: Wanted) -> dict[str, Any]:
 
 def _way(wanted: Wanted, asked_by: str) -> list[Measured]:
     """One way of asking, from the base to the last release."""
-    torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {asked_by}: %(message)s")
     portal = make_portal(wanted.data, wanted.pool, wanted.seed)
     said = 0.0

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from dedup.ml.biencoder import BiEncoder, pair_cosines
 from dedup.ml.calibration import Calibration, fit_calibration
@@ -116,6 +117,7 @@ class Simulation:
     ) -> None:  # fmt: skip
         self.portal, self.base, self.folder = portal, base, folder
         self.seed, self.wrong, self.plan, self.progress = seed, wrong, plan, progress
+        torch.set_num_threads(plan.threads)
         bi = BiEncoder(base, fastest_dtype())
         ones, others = (
             bi.embed([getattr(pair, end) for pair in portal.pool]) for end in ("first", "second")
