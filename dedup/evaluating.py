@@ -145,25 +145,26 @@ def examine(
         "made_at": now.isoformat(timespec="seconds"),
         "languages": raw["languages"],
     }
-    drawn: dict[str, str] = {}
-    if is_own:
-        held = held_pairs()
+    held = held_pairs() if is_own else None
+    if held:
         said = _said(subject, scorer, held, progress)
-        rival = against.open() if against else None
-        other = _said(against, rival, held, progress) if against else None
-        report["own"] = reporting.on_own_pairs(held, said, subject.wanted, other)
-        drawn = reporting.pictures(held, said, other)
         texts = _texts() or [pair["older"] for pair in raw["golden"]]
         if texts:
-            report["speed"] = {
-                **reporting.speed(scorer, texts, progress, TIMING),
-                **_machine(scorer),
-            }
-        if texts and rival:  # right after it: what else the machine does weighs on both alike
-            report["speed_against"] = reporting.speed(rival, texts, progress, TIMING)
+            spent = reporting.speed(scorer, texts, progress, TIMING)
+            report["speed"] = {**spent, **_machine(scorer)}
     if data:
         report["sets"] = _on_sets(scorer, data, progress)
-    return report, drawn
+    if not held:
+        return report, {}
+    del scorer  # one release's networks at a time
+    other = None
+    if against:
+        rival = against.open()
+        other = _said(against, rival, held, progress)
+        if texts:  # soon after it: what else the machine does weighs on both alike
+            report["speed_against"] = reporting.speed(rival, texts, progress, TIMING)
+    report["own"] = reporting.on_own_pairs(held, said, subject.wanted, other)
+    return report, reporting.pictures(held, said, other)
 
 
 def held_pairs() -> Held:

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dedup import releases
 from dedup.ml.artifact import ALLOWED, MANIFEST, ArtifactRefused, read_manifest
@@ -76,8 +77,8 @@ class _Outlet:
 def zipped(files: list[tuple[Path, str]], top: str) -> Iterator[bytes]:
     """A zip of the files in a folder named `top`, piece by piece: a release has some 70 MB. Weights
     do not grow smaller, so nothing is compressed."""
-    outlet = _Outlet()
-    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+    outlet: Any = _Outlet()
+    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for path, name in files:
             info = zipfile.ZipInfo(f"{top}/{name}")
             with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as entry:

@@ -69,7 +69,7 @@ class Held:
 
     def only(self, rows: np.ndarray) -> "Held":
         """The rows that are true."""
-        at = np.flatnonzero(rows)
+        at = [int(i) for i in np.flatnonzero(rows)]
         return Held(
             [self.pairs[i] for i in at], self.labels[at], self.weights[at],
             [self.clusters[i] for i in at], [self.segments[i] for i in at],
