@@ -86,7 +86,8 @@ def labels(*, until: datetime | None = None) -> list[Label]:
     ]
     found.sort(key=lambda label: (label.said_at, label.older_id, label.newer_id))
     in_force = Merge.objects.in_force().filter(*([Q(merged_at__lte=until)] if until else []))
-    return _in_parts(found, in_force.values_list("merged_at", "duplicate", "canonical"))
+    edges = [(edge.merged_at, edge.duplicate_id, edge.canonical_id) for edge in in_force]
+    return _in_parts(found, edges)
 
 
 def _all_said(until: datetime | None) -> dict[Ends, list[_Said]]:
@@ -142,8 +143,9 @@ def _second_opinions() -> Iterator[tuple[Ends, _Said]]:
     for verdict, by, at, older, newer in rows.values_list(
         "verdict", "by", "decided_at", "flag__older", "flag__newer"
     ):
-        is_same = verdict == Review.Verdict.CONFIRMED
-        yield frozenset((older, newer)), _Said(is_same, by, at, "blind")
+        if at is not None:  # as the rows promise where there is a verdict
+            is_same = verdict == Review.Verdict.CONFIRMED
+            yield frozenset((older, newer)), _Said(is_same, by, at, "blind")
 
 
 def _flags() -> QuerySet[Flag]:
@@ -220,7 +222,7 @@ def _asked(flag: Flag | None, decision: _Said) -> dict[str, Any]:
     if flag is None or lane in ("merged", "unmerged", "disputed"):
         unknown = {"cosine": None, "logit": None, "probability": None}
         return {"lane": lane, "share": None, "release": "", **unknown}
-    said = flag.said or {}  # type: ignore[attr-defined] - annotated
+    said = flag.said or {}  # type: ignore[attr-defined]  # annotated
     return {
         "lane": lane,
         "share": flag.asked_share,

@@ -357,6 +357,48 @@ def test_a_pair_that_a_person_judged_is_not_drawn_again_until_a_text_changes(pai
     assert lane_of(pair) == ("open", "sampled", 0.05)
 
 
+@pytest.mark.parametrize(
+    ("lane", "share", "probability", "drawn", "expected"),
+    [
+        ("chosen", None, 0.3, 0.05, ("sampled", 0.05)),
+        ("chosen", None, 0.9, None, ("flagged", 1.0)),
+        ("chosen", None, 0.3, None, ("chosen", None)),  # no check would ask about it
+        ("flagged", None, 0.3, 0.05, ("sampled", 0.05)),  # people had asked
+        ("sampled", 0.02, 0.3, 0.05, ("sampled", 0.05)),
+        ("sampled", 0.02, 0.9, None, ("sampled", 1.0)),
+        ("flagged", 1.0, 0.3, 0.05, ("flagged", 1.0)),
+    ],
+)
+def test_a_decided_pair_that_a_check_would_ask_about_belongs_to_the_sample(
+    pair, release, agent, lane, share, probability, drawn, expected
+):
+    flag = FlagFactory(
+        older=pair[0], newer=pair[1], release=release, lane=lane, asked_share=share, probability=0.2
+    )
+    review.dismiss(flag=flag, by=agent)
+    check(*pair, release=release, probability=probability, share=drawn)
+
+    assert lane_of(pair) == ("dismissed", *expected)
+
+
+def test_a_chosen_pair_waits_as_such_until_a_check_draws_it(pair, release):
+    FlagFactory(
+        older=pair[0], newer=pair[1], release=release, lane="chosen", asked_share=None,
+        older_hash=text_of(pair[0]).hash, newer_hash=text_of(pair[1]).hash,
+    )  # fmt: skip
+    check(*pair, release=release, probability=0.2)
+    assert lane_of(pair) == ("open", "chosen", None)  # a check takes nothing back
+
+    check(*pair, release=release, probability=0.3, share=0.02)
+    assert lane_of(pair) == ("open", "sampled", 0.02)
+
+
+@pytest.mark.parametrize("share", [0, 1.01])
+def test_no_share_is_refused_but_none_at_all(pair, release, share):
+    with pytest.raises(IntegrityError, match="flag_asked_share_is_share"), transaction.atomic():
+        FlagFactory(older=pair[0], newer=pair[1], release=release, asked_share=share)
+
+
 def test_what_is_drawn_wakes_nothing_that_waits_for_more_of_its_kind(pair, release, agent):
     asleep = FlagFactory(older=pair[0])
     review.snooze(flag=asleep, by=agent, until=LATER, more=2, now=NOW)

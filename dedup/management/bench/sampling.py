@@ -164,7 +164,7 @@ def asked_below(
 def summed(trials: list[Trial]) -> dict[str, Any]:
     """Over all portals of which something was said."""
     said = [(one, one.estimate) for one in trials if one.estimate]
-    mean = {
+    mean: dict[str, list[float]] = {
         "true_recall": [one.true for one in trials],
         "asked_below": [one.asked_below for one in trials],
         "covered": [estimate.low <= one.true <= estimate.high for one, estimate in said],
