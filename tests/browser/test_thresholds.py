@@ -97,9 +97,9 @@ def test_without_a_script_a_form_shows_it_and_another_moves_it(visit, admin, mon
     visitor.open("/manage/thresholds/?which=sure")
     page = visitor.page
     page.fill("#number", "0.8")
-    page.click("text=Show")
+    page.click("#slider button")
     assert "What would come of 0.800" in page.inner_text("#what")
-    page.click("text=Move to 0.800")
+    page.click("button:has-text('Move to 0.800')")
 
     month.refresh_from_db()
     assert month.sure_threshold == 0.8
