@@ -5,7 +5,6 @@ import shutil
 from collections import Counter
 
 import pytest
-import torch
 from django.utils import timezone
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
