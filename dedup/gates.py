@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 OPEN, SHUT, UNKNOWN = "open", "shut", "unknown"
@@ -162,9 +163,9 @@ def _latency(shown: Shown) -> Gate:
     if not report.get("speed") or not report.get("speed_against"):
         return Gate("latency", title, UNKNOWN, _unmeasured())
     own, other = (report[k]["milliseconds_median"] for k in ("speed", "speed_against"))
-    said = _("%(own)s ms a check, the release in service %(other)s ms, on the same machine.")
+    said = gettext("%(own)s ms a check, the release in service %(other)s ms, on the same machine.")
     said = said % {"own": round(own), "other": round(other)}
-    return Gate("latency", title, OPEN if own <= SLOWEST * other else SHUT, str(said))
+    return Gate("latency", title, OPEN if own <= SLOWEST * other else SHUT, said)
 
 
 def _drift(shown: Shown) -> Gate:
@@ -172,17 +173,19 @@ def _drift(shown: Shown) -> Gate:
     seen = shown.shadowed
     count = len(seen.shadow) if seen else 0
     if seen is None or count < FEWEST_SHADOWED:
-        said = _("%(count)s of %(needed)s pairs judged in the shadow: let it judge there.")
+        said = gettext("%(count)s of %(needed)s pairs judged in the shadow: let it judge there.")
         said = said % {"count": count, "needed": FEWEST_SHADOWED}
-        return Gate("drift", title, UNKNOWN, str(said))
+        return Gate("drift", title, UNKNOWN, said)
     index = stability_index(seen.active, seen.shadow)
     before = int((seen.active >= seen.active_threshold).sum())
     after = int((seen.shadow >= seen.shadow_threshold).sum())
     ratio = (after + 1) / (before + 1)
     is_open = index < MOST_DRIFT and FLAGS_LOW <= ratio <= FLAGS_HIGH
-    said = _("Of %(count)s pairs it would flag %(after)s, the other %(before)s; PSI %(index)s.")
+    said = gettext(
+        "Of %(count)s pairs it would flag %(after)s, the other %(before)s; PSI %(index)s."
+    )
     said = said % {"count": count, "after": after, "before": before, "index": f"{index:.3f}"}
-    return Gate("drift", title, OPEN if is_open else SHUT, str(said))
+    return Gate("drift", title, OPEN if is_open else SHUT, said)
 
 
 def stability_index(before: np.ndarray, after: np.ndarray, bins: int = 10) -> float:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from dedup import job_tasks, jobs, releases, starting
 from dedup.models import Job
@@ -13,6 +14,7 @@ from support import local, outbox
 from tests import services
 from tests.dedup.ml.networks import write_parent
 from tests.dedup.test_learning import decided
+from tests.factories import ReleaseFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -52,6 +54,17 @@ def test_long_work_that_those_who_check_do_wakes_nobody(ended):
     job_tasks.run_jobs()
 
     assert ended == []
+
+
+def test_a_process_of_its_own_follows_in_the_shadow_where_a_release_is_there(ended):
+    ended += [0, 0]
+    job_tasks.follow_in_shadow()
+    assert ended == [0, 0]
+
+    ReleaseFactory(shadow_since=timezone.now())
+    job_tasks.follow_in_shadow()
+
+    assert ended == [0]
 
 
 def test_a_worker_that_ends_tells_its_jobs_to_end(monkeypatch):

@@ -3,11 +3,13 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from dedup import gates, promoting, releases, shadowing
+from dedup.management.commands import follow_in_shadow
 from dedup.models import Release, Report, Score
 from dedup.texts import text_of
 from support.models import AuditEntry
@@ -354,6 +356,21 @@ def test_a_shadow_with_another_bi_encoder_measures_its_own_cosines(shadow, newer
     shadowing.follow(now=timezone.now())
 
     assert Score.objects.get(release=newer).cosine != 0.7
+
+
+def test_the_command_lets_others_go_first_and_says_how_much_was_judged(
+    shadow, active, monkeypatch, capsys
+):
+    niced = []
+    monkeypatch.setattr(follow_in_shadow.os, "nice", niced.append)
+    monkeypatch.setattr(follow_in_shadow.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(follow_in_shadow.jobs, "bound_memory", lambda: None)
+    scored(active)
+
+    call_command("follow_in_shadow")
+
+    assert niced == [follow_in_shadow.NICENESS]
+    assert "3 pairs judged" in capsys.readouterr().out
 
 
 def test_without_a_shadow_nothing_is_judged(active):

@@ -1,11 +1,10 @@
-"""Real networks made worse on purpose are measured on judged pairs and stopped at the gates."""
+"""A real network made worse on purpose is measured on judged pairs and stopped at the gates."""
 
 import json
 import shutil
 from collections import Counter
 
 import pytest
-import torch
 from django.utils import timezone
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -74,13 +73,6 @@ def write_worse(folder, hurt):
     return folder
 
 
-def noise_on_the_head(state):
-    """Every logit is off, by another amount."""
-    weights = state["classifier.weight"]
-    torch.manual_seed(1)
-    state["classifier.weight"] = weights + 1.5 * weights.std() * torch.randn_like(weights)
-
-
 def words_of_one_product_mixed_up(judged_pairs):
     """Embeddings of words that only texts of one product have change places."""
     tokenizer = AutoTokenizer.from_pretrained(shipped() / "cross-encoder")
@@ -113,8 +105,6 @@ def measured(judged_pairs, tmp_path, settings, monkeypatch):
         report = evaluating.measure(
             Subject.of(worse), against=Subject.of(active), progress=lambda *_: None, now=NOW
         )
-        for gate in promoting.judged(worse):
-            print(gate.name, gate.state, gate.found)  # noqa: T201 - seen with -s
         return active, worse, report
 
     return measure
@@ -126,24 +116,9 @@ def shut_of(worse, by):
     return {gate.name for gate in refused.value.gates if gate.state == gates.SHUT}
 
 
-def test_a_release_that_is_worse_all_over_is_stopped(measured, admin):
-    active, worse, report = measured(noise_on_the_head)
+def test_a_release_that_mixes_up_the_words_of_one_product_is_stopped(measured, admin, judged_pairs):
+    active, worse, report = measured(words_of_one_product_mixed_up(judged_pairs))
 
     assert "overall" in shut_of(worse, admin)
     assert report.figures["own"]["leads"]["average_precision"]["high"] < 0
-    assert releases.active() == active
-
-
-def test_a_release_that_is_worse_for_one_product_only_is_stopped_by_that(
-    measured, admin, judged_pairs
-):
-    active, worse, report = measured(words_of_one_product_mixed_up(judged_pairs))
-
-    assert "segments" in shut_of(worse, admin)
-    leads = {
-        row["value"]: row["leads"]["average_precision"]
-        for row in report.figures["own"]["segments"]["product"]
-    }
-    assert leads[HURT]["high"] < 0
-    assert all(lead["low"] <= 0 <= lead["high"] for name, lead in leads.items() if name != HURT)
     assert releases.active() == active
