@@ -103,6 +103,7 @@ def read(file: Path, number: int) -> Corpus:
     same = backfilling.components(_numbered(pairs, texts))
     cluster = {pk: place for place, members in enumerate(same) for pk in members}
     corpus, places, taken = Corpus(), {}, set()
+    planted: list[tuple[str, str]] = []
 
     def take(*chosen: str) -> None:
         for one in chosen:
@@ -114,14 +115,18 @@ def read(file: Path, number: int) -> Corpus:
         return one not in places and cluster.get(texts[one], one) not in taken
 
     for pair, is_same in pairs:
-        if is_same and len(corpus.planted) < number * SHARE_PLANTED and all(map(is_new, pair)):
+        if is_same and len(planted) < number * SHARE_PLANTED and all(map(is_new, pair)):
             take(*pair)
-            corpus.planted.add(frozenset(places[one] for one in pair))
+            planted.append(pair)
     for label in (False, True):  # labelled others first, then one side of what is left
         for pair, is_same in pairs:
             for one in pair[: 1 if is_same else 2]:
                 if is_same == label and len(corpus.texts) < number and is_new(one):
                     take(one)
+    # Checked in any order: the first ones meet few others.
+    random.Random(8).shuffle(corpus.texts)  # noqa: S311 - no secret
+    places = {one: place for place, one in enumerate(corpus.texts)}
+    corpus.planted = {frozenset(places[one] for one in pair) for pair in planted}
     corpus.others = {
         frozenset(places[one] for one in pair)
         for pair, is_same in pairs
