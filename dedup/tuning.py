@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -73,7 +74,7 @@ def folder() -> Path:
     return Path(settings.LOCAL_FOLDER)
 
 
-def _all() -> dict[str, dict[str, object]]:
+def _all() -> dict[str, dict[str, Any]]:
     try:
         found = json.loads((folder() / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -66,7 +66,8 @@ DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestion
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
 DEDUP_CASCADE = _text("DEDUP_CASCADE")  # a student of the release that reads first; empty: none
 # Below which probability the student is believed; as its manifest says where it is empty.
-DEDUP_CASCADE_FLOOR = _number("DEDUP_CASCADE_FLOOR", 0) if _text("DEDUP_CASCADE_FLOOR") else None
+_floor = _text("DEDUP_CASCADE_FLOOR")
+DEDUP_CASCADE_FLOOR = float(_floor) if _floor else None
 DEDUP_RELEASE = _text("DEDUP_RELEASE", "minilm-l6-2")  # put into service where none is active
 DEDUP_ARTIFACTS = Path(_text("DEDUP_ARTIFACTS", str(BASE_DIR / "dedup" / "ml" / "artifacts")))
 # Where releases go that this portal makes; among the artifacts where none is named.

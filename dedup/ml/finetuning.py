@@ -55,9 +55,10 @@ class Plan(Course):
 
     seed: int = 1
     epochs: int = 3
-    rate: float = 5e-5
+    rate: float = 2e-4
+    batch: int = 16
     patience: int = 2
-    replay_weight: float = 0.5  # of a pair that nobody judged, beside one label's 1
+    replay_weight: float = 0.1  # of a pair that nobody judged, beside one label's 1
     threads: int = 1
 
 

@@ -53,7 +53,7 @@ class ReleaseScorer:
             raise ValueError(f"{len(pairs)} pairs and {len(cosines)} cosines")
         is_read = self.calibration.hears(cosines) | reads_all
         logits = np.zeros(len(pairs))
-        logits[is_read] = self.cross.scores([pairs[i] for i in np.flatnonzero(is_read)])
+        logits[is_read] = self.cross.scores([pairs[i] for i in np.flatnonzero(is_read).tolist()])
         probabilities = self.calibration.probabilities(logits, cosines)
         return [
             Judged(logit, float(cosine), probability)
