@@ -43,7 +43,6 @@ RULES: dict[str, Rule] = {
     "dedup.Release": OURS,
     "dedup.Job.by": HERE,
     "dedup.Job": OURS,
-    "dedup.StageTime": OURS,
     "dedup.Worker": OURS,
     "dedup.Baseline": OURS,
     "dedup.Alert": OURS,
