@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from django.conf import settings
@@ -141,7 +142,7 @@ def _open(one: Candidate, release: Release, scorer: Scorer, now: datetime) -> Fl
 
 
 @merging.retried
-def _store(one: Candidate, release: Release, words: list | None, now: datetime) -> Flag | None:  # type: ignore[type-arg]
+def _store(one: Candidate, release: Release, words: list[Any] | None, now: datetime) -> Flag | None:
     threads = merging.lock_threads(*one.ends)
     older, newer = (threads[pk] for pk in one.ends)
     if not _is_as_read(older, one.older) or not _is_as_read(newer, one.newer):

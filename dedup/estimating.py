@@ -209,7 +209,9 @@ def _waiting(release: Release) -> dict[int, tuple[float, float]]:
     rows = asked.annotate(now=_now_says(release)).values_list(
         "pk", "now", "probability", "asked_share"
     )
-    return {pk: (p if now is None else now, share) for pk, now, p, share in rows}
+    return {
+        pk: (p if now is None else now, share) for pk, now, p, share in rows if share is not None
+    }
 
 
 def _now_says(release: Release) -> Subquery:

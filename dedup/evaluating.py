@@ -188,7 +188,8 @@ def clusters_of(labels: Sequence[feedback.Label]) -> list[int]:
     compared with, as far as groups go."""
     groups = feedback.Groups()
     for label in labels:
-        groups.join(label.older_id, label.newer_id, is_same=label.label > 0.5)
+        most = None if label.label > 0.5 else feedback.LARGEST_GROUP
+        groups.join(label.older_id, label.newer_id, most=most)
     return [groups.name_of(label.newer_id) for label in labels]
 
 

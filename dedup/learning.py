@@ -219,7 +219,7 @@ def _joined(learned: Sequence[Label]) -> Groups:
     groups = Groups()
     for label in learned:
         if label.label > 0.5:
-            groups.join(*_ends(label), is_same=True)
+            groups.join(*_ends(label), most=None)
     return groups
 
 
