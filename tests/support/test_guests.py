@@ -205,7 +205,11 @@ class TestToken:
 
         assert guests.read(guests.token(waiting)) == waiting
 
-    @pytest.mark.parametrize("forged", ["", "1", "MQ:1abc:x", signing.dumps(1)])
+    @pytest.mark.parametrize(
+        "forged",
+        ["", "1", "MQ:1abc:x", signing.dumps(1)],
+        ids=["nothing", "an id", "a made-up one", "one for something else"],
+    )
     def test_no_other_one_does(self, forged):
         asked()
 
