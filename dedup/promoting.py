@@ -4,7 +4,6 @@ from datetime import datetime
 
 import numpy as np
 from django.db import transaction
-from django.db.models import F, FilteredRelation, Q
 from django.utils import timezone
 
 from dedup import gates, releases, reports
@@ -49,20 +48,17 @@ def shown(release: Release, active: Release) -> Shown:
 
 def _shadowed(release: Release, active: Release) -> Shadowed | None:
     """Of the newest pairs that both judged, as long as the texts are the same."""
-    others = Q(older__scores_as_older__newer=F("newer"), older__scores_as_older__release=active)
-    pairs = (
-        Score.objects.filter(release=release)
-        .annotate(other=FilteredRelation("older__scores_as_older", condition=others))
-        .filter(
-            other__isnull=False, other__older_hash=F("older_hash"),
-            other__newer_hash=F("newer_hash"),
-        )
-        .order_by("-scored_at", "-pk")
-        .values_list("other__probability", "probability")[:MOST_PAIRS]
-    )  # fmt: skip
-    rows = np.asarray(list(pairs), float)
-    if not len(rows):
+    pair = ("older", "newer", "older_hash", "newer_hash")
+    newest = Score.objects.filter(release=release).order_by("-scored_at", "-pk")
+    said = list(newest.values_list(*pair, "probability")[:MOST_PAIRS])
+    # Two plain queries: joined, the planner may read all scores there are.
+    ends = {"older__in": {row[0] for row in said}, "newer__in": {row[1] for row in said}}
+    others = Score.objects.filter(release=active, **ends).values_list(*pair, "probability")
+    by_active = {tuple(key): probability for *key, probability in others}
+    both = [(by_active[tuple(key)], p) for *key, p in said if tuple(key) in by_active]
+    if not both:
         return None
+    rows = np.asarray(both, float)
     return Shadowed(rows[:, 0], rows[:, 1], active.threshold, release.threshold)
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import torch
 from django.utils import timezone
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -22,20 +23,24 @@ from tests.factories import QuestionFactory
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
-PRODUCTS = ("printer_maker", "travel_booking", "cooking")
-NEAREST = 3  # pairs of each question
-HURT = "cooking"
+PRODUCTS = {  # of several lines of business each, so that there are enough groups of questions
+    "things": ("printer_maker", "robot_vacuum", "fitness_watch", "e_reader"),
+    "homes": ("cooking", "gardening", "pets", "home_repair"),
+}
+NEAREST = 2  # pairs of each question
+HURT = "homes"
 NOW = timezone.now()
 
 
 @pytest.fixture(scope="module")
 def judged_pairs():
-    """Pairs as shortlists deliver them, labelled by their writers, of three products."""
+    """Pairs as shortlists deliver them, labelled by their writers, of two products."""
     bi = BiEncoder(shipped() / "bi-encoder")
+    lines = [(product, line) for product, lines in PRODUCTS.items() for line in lines]
     return [
         label
-        for number, product in enumerate(PRODUCTS)
-        for label in labels(shortlisted([product], bi.embed, NEAREST).pairs, product, number)
+        for number, (product, line) in enumerate(lines)
+        for label in labels(shortlisted([line], bi.embed, NEAREST).pairs, product, number)
     ]
 
 
@@ -116,9 +121,35 @@ def shut_of(worse, by):
     return {gate.name for gate in refused.value.gates if gate.state == gates.SHUT}
 
 
-def test_a_release_that_mixes_up_the_words_of_one_product_is_stopped(measured, admin, judged_pairs):
-    active, worse, report = measured(words_of_one_product_mixed_up(judged_pairs))
+def noise(state):
+    """Every product of the network a little off."""
+    torch.manual_seed(1)
+    for name, weight in state.items():
+        if name.endswith("dense.weight"):
+            state[name] = weight + 0.5 * weight.float().std() * torch.randn_like(weight)
+
+
+def test_a_release_that_is_worse_all_over_is_stopped(measured, admin):
+    active, worse, report = measured(noise)
 
     assert "overall" in shut_of(worse, admin)
     assert report.figures["own"]["leads"]["average_precision"]["high"] < 0
+    assert releases.active() == active
+
+
+def test_a_release_that_is_worse_in_one_product_is_stopped_for_that_one(
+    measured, admin, judged_pairs
+):
+    active, worse, report = measured(words_of_one_product_mixed_up(judged_pairs))
+
+    leads = {
+        row["value"]: row["leads"]["average_precision"]
+        for row in report.figures["own"]["segments"]["product"]
+    }
+    assert leads[HURT]["high"] < 0 == leads["things"]["value"]
+    shut = {gate.name: gate.found for gate in promoting.judged(worse) if gate.state == gates.SHUT}
+    assert HURT in shut["segments"]
+    assert "things" not in shut["segments"]
+    with pytest.raises(promoting.GatesShut):
+        promoting.promote(release=worse, by=admin)
     assert releases.active() == active
