@@ -21,6 +21,7 @@ from django.db import connection
 from django.utils.translation import gettext as _
 
 from dedup.models import Baseline, Release
+from dedup.texts import LONG, SHORT
 from support.models import Product
 
 MOVED, STRONG = 0.1, 0.25
@@ -29,7 +30,6 @@ BASELINE = timedelta(days=7)  # after its activation, or longer until there is e
 PARTS = 10
 FEWEST_SCORES, FEWEST_QUESTIONS = 500, 30  # then and now, of each segment; else "too few"
 BASELINE_SCORES, BASELINE_QUESTIONS = 2000, 100
-SHORT, LONG = 100, 400  # characters of title and body: below is short, above is long
 Z = 1.644854  # of a normal distribution, 95 of 100 lie below
 
 # The segments of a question `q` that was asked by `u`; "" is all of them.
