@@ -20,6 +20,7 @@ from typing import Any
 from django.db import connection
 from django.utils.translation import gettext as _
 
+from dedup.ml.evaluation import psi
 from dedup.models import Baseline, Release
 from dedup.texts import LONG, SHORT
 from support.models import Product
@@ -122,16 +123,6 @@ class Drift:
     @property
     def scores_now(self) -> int:
         return sum(self.now)
-
-
-def psi(then: Sequence[int], now: Sequence[int]) -> float:
-    """The population stability index of two histograms over the same parts.
-
-    Half a score is added to each part, so that an empty one has a logarithm.
-    """
-    both = [[(count + 0.5) / (sum(counts) + len(counts) / 2) for count in counts]
-            for counts in (then, now)]  # fmt: skip
-    return sum((b - a) * math.log(b / a) for a, b in zip(*both, strict=True))
 
 
 def chi_square_95(freedom: int) -> float:
