@@ -22,6 +22,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from dedup import jobs, releases, shortlist
+from dedup.feedback import Groups
 from dedup.ml.pairs import Pair, Scorer
 from dedup.models import Flag, Job, Release
 from dedup.texts import text_of
@@ -194,19 +195,13 @@ def clusters() -> list[list[int]]:
 
 def components(edges: Sequence[tuple[int, int]]) -> list[list[int]]:
     """What edges join, largest first, ids in order."""
-    parents: dict[int, int] = {}
-
-    def root(one: int) -> int:
-        while (parent := parents.setdefault(one, one)) != one:
-            parents[one] = one = parents[parent]
-        return one
-
+    groups = Groups()
     for low, high in edges:
-        parents[root(high)] = root(low)
-    groups: dict[int, list[int]] = {}
-    for one in sorted(parents):
-        groups.setdefault(root(one), []).append(one)
-    return sorted(groups.values(), key=lambda group: (-len(group), group))
+        groups.join(low, high, most=None)
+    joined: dict[int, list[int]] = {}
+    for one in sorted({end for edge in edges for end in edge}):
+        joined.setdefault(groups.name_of(one), []).append(one)
+    return sorted(joined.values(), key=lambda group: (-len(group), group))
 
 
 @dataclass(frozen=True)

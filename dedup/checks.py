@@ -33,7 +33,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             found.append(Error(f"{name} must be at least 1.", id="dedup.E002"))
     if 0 < settings.DEDUP_TRAINING_MEMORY_MB < SMALLEST_TRAINING_MB:
         said = f"DEDUP_TRAINING_MEMORY_MB must be 0 or at least {SMALLEST_TRAINING_MB}."
-        found.append(Error(said, id="dedup.E005"))
+        found.append(Error(said, id="dedup.E007"))
     floor = settings.DEDUP_CASCADE_FLOOR
     if floor is not None and not 0 < floor < 1:
         found.append(Error("DEDUP_CASCADE_FLOOR must be over 0 and below 1.", id="dedup.E011"))

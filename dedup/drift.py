@@ -20,7 +20,9 @@ from typing import Any
 from django.db import connection
 from django.utils.translation import gettext as _
 
+from dedup.ml.evaluation import psi
 from dedup.models import Baseline, Release
+from dedup.texts import LONG, SHORT
 from support.models import Product
 
 MOVED, STRONG = 0.1, 0.25
@@ -29,7 +31,6 @@ BASELINE = timedelta(days=7)  # after its activation, or longer until there is e
 PARTS = 10
 FEWEST_SCORES, FEWEST_QUESTIONS = 500, 30  # then and now, of each segment; else "too few"
 BASELINE_SCORES, BASELINE_QUESTIONS = 2000, 100
-SHORT, LONG = 100, 400  # characters of title and body: below is short, above is long
 Z = 1.644854  # of a normal distribution, 95 of 100 lie below
 
 # The segments of a question `q` that was asked by `u`; "" is all of them.
@@ -122,16 +123,6 @@ class Drift:
     @property
     def scores_now(self) -> int:
         return sum(self.now)
-
-
-def psi(then: Sequence[int], now: Sequence[int]) -> float:
-    """The population stability index of two histograms over the same parts.
-
-    Half a score is added to each part, so that an empty one has a logarithm.
-    """
-    both = [[(count + 0.5) / (sum(counts) + len(counts) / 2) for count in counts]
-            for counts in (then, now)]  # fmt: skip
-    return sum((b - a) * math.log(b / a) for a, b in zip(*both, strict=True))
 
 
 def chi_square_95(freedom: int) -> float:

@@ -25,16 +25,17 @@ import numpy as np
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
-from dedup import feedback, releases
+from dedup import feedback, flagging, releases
 from dedup.feedback import Label
 from dedup.ml import estimation
 from dedup.ml.estimation import Estimate, Sample
 from dedup.ml.pairs import Scorer
 from dedup.ml.text import text_hash
 from dedup.models import Flag, Release, Score
+from support import outbox
 
 PER_STRATUM = 20  # judged flags of about one probability, which stand for those not judged yet
-SCORED_TOGETHER = 256
+SCORED_TOGETHER = 64  # then somebody who waits for a check comes first
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def is_measured(label: Label) -> bool:
 
 def is_unseen(label: Label, release: Release) -> bool:
     """Whether a release cannot have learned from it."""
-    return label.said_at >= release.added_at or label.part == "hold"
+    return label.first_said_at >= release.added_at or label.part == "hold"
 
 
 def chances(
@@ -233,13 +234,15 @@ def score_labels(
 ) -> int:
     """Keep what a release says of judged pairs that it never met, merged ones above all: without
     them it could only be measured with what was said since it came. How many; stops after
-    `seconds`, and goes on where it stopped when called again."""
+    `seconds`, or where a question waits for its check, and goes on there when called again."""
     deadline = time.monotonic() + seconds
     known = [one for one in feedback.labels() if is_measured(one)]
     said = _said_of(known, release)
     missing = [one for one in known if _ends(one) not in said]
     done = 0
     while done < len(missing) and time.monotonic() < deadline:
+        if outbox.has_live_waiting(timezone.now()):
+            break
         some = missing[done : done + SCORED_TOGETHER]
         _keep(some, release, scorer, now or timezone.now())
         done += len(some)
@@ -250,16 +253,14 @@ def _keep(labels: Sequence[Label], release: Release, scorer: Scorer, now: dateti
     pairs = [one.pair for one in labels]
     older, newer = (scorer.embed([getattr(p, end) for p in pairs]) for end in ("older", "newer"))
     judged = scorer.judge(pairs, np.einsum("ij,ij->i", older, newer).tolist())
-    Score.objects.bulk_create(
+    flagging.keep_scores(
         [
             Score(
                 older_id=one.older_id, newer_id=one.newer_id, release=release,
                 older_hash=_hashes(one)[0], newer_hash=_hashes(one)[1], logit=said.logit,
-                cosine=said.cosine, probability=said.probability, scored_at=now,
+                cosine=said.cosine, probability=said.probability, settled_by=said.settled_by,
+                scored_at=now,
             )
             for one, said in zip(labels, judged, strict=True)
-        ],
-        update_conflicts=True,
-        unique_fields=["older", "newer", "release"],
-        update_fields=["older_hash", "newer_hash", "logit", "cosine", "probability", "scored_at"],
+        ]
     )  # fmt: skip

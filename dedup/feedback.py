@@ -25,13 +25,12 @@ from django.db.models.functions import JSONObject
 
 from dedup.ml.pairs import Pair
 from dedup.models import BlindItem, Flag, Review, Score
-from dedup.texts import Text, text_of
+from dedup.texts import LONG, SHORT, Text, text_of
 from support.merging import UNDO
 from support.models import Merge, Question
 
 PARTS = (("train", 0.70), ("tune", 0.15), ("hold", 0.15))
 LARGEST_GROUP = 50  # questions that pairs which are no duplicates may hold together
-SHORT, LONG = 100, 400  # characters of a model input: below is short, above is long
 NEW_ACCOUNT = timedelta(days=30)
 MEASURED = (Flag.Lane.FLAGGED.value, Flag.Lane.SAMPLED.value)
 
@@ -56,6 +55,7 @@ class Label:
     probability: float | None  # what that release had said
     by: tuple[int, ...]  # ids of the people, first verdict first
     said_at: datetime  # the newest verdict that counts
+    first_said_at: datetime  # any verdict on these texts: from then on it may have been learned
     part: str  # train, tune, hold; "" where its two questions stand on different sides
     segments: dict[str, str]  # of the newer question
 
@@ -198,6 +198,7 @@ def _label(
         weight=most / len(counted),
         by=tuple(dict.fromkeys(verdict.by for verdict in counted)),
         said_at=max(verdict.at for verdict in counted),
+        first_said_at=min(verdict.at for verdict in fresh),
         part="",
         segments=segments(questions[newer.question_id], newer),
         **asked,

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F, Q
 
 from dedup import marks
@@ -35,10 +35,7 @@ def write(findings: Findings, *, now: datetime) -> None:
     To be called inside `outbox.settling`. Questions are locked in id order, then flags.
     """
     ids = sorted({findings.text.question_id, *findings.others})
-    with connection.cursor() as cursor:  # as the foreign keys will, but in the order of all others
-        cursor.execute(
-            "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE", [ids]
-        )
+    _lock_keys(ids)
     edited = _edited_since(findings)
     _store_scores(findings, now, edited)
     question_id = findings.text.question_id
@@ -58,6 +55,33 @@ def write(findings: Findings, *, now: datetime) -> None:
     for drawn in findings.sampled:
         if (other_id := drawn.candidate.question_id) not in edited:
             _open(flags.get(other_id), findings, drawn.candidate, now, blind_share=drawn.share)
+
+
+def _lock_keys(question_ids: list[int]) -> None:
+    """As the foreign keys of what is written will, but in the order of all others."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE",
+            [question_ids],
+        )
+
+
+@transaction.atomic
+def keep_scores(scores: Sequence[Score]) -> int:
+    """Store what a release said of pairs apart from a check; return of how many.
+
+    Of those whose texts are no longer what was judged, nothing is kept.
+    """
+    ids = sorted({pk for one in scores for pk in (one.older_id, one.newer_id)})
+    _lock_keys(ids)
+    now = {q.pk: text_of(q).hash for q in Question.objects.filter(pk__in=ids).defer("words")}
+    fresh = [
+        one
+        for one in scores
+        if (now.get(one.older_id), now.get(one.newer_id)) == (one.older_hash, one.newer_hash)
+    ]
+    _upsert(sorted(fresh, key=lambda one: (one.older_id, one.newer_id)))
+    return len(fresh)
 
 
 def _edited_since(findings: Findings) -> set[int]:
@@ -91,6 +115,10 @@ def _store_scores(findings: Findings, now: datetime, edited: Collection[int]) ->
                 scored_at=now,
             )
         )
+    _upsert(rows)
+
+
+def _upsert(rows: Sequence[Score]) -> None:
     Score.objects.bulk_create(
         rows,
         update_conflicts=True,

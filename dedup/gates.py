@@ -14,6 +14,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from dedup.ml.evaluation import psi
+
 OPEN, SHUT, UNKNOWN = "open", "shut", "unknown"
 ALPHA = 0.05  # how probable a false alarm over all segments together may be
 SLOWEST = 1.5  # times the active release's milliseconds for a check
@@ -189,17 +191,14 @@ def _drift(shown: Shown) -> Gate:
 
 
 def stability_index(before: np.ndarray, after: np.ndarray, bins: int = 10) -> float:
-    """Population stability index over tenths of `before`; 0 where both are alike. Empty bins count
-    half a row, so that it stays finite."""
+    """Population stability index over tenths of `before`; 0 where both are alike."""
     edges = np.unique(np.quantile(before, np.linspace(0, 1, bins + 1)[1:-1]))
-    one, other = (_shares(values, edges) for values in (before, after))
-    return float(((other - one) * np.log(other / one)).sum())
+    return psi(*(_counted(values, edges) for values in (before, after)))
 
 
-def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-    kept = np.maximum(counts, 0.5)
-    return np.asarray(kept / kept.sum())
+def _counted(values: np.ndarray, edges: np.ndarray) -> list[int]:
+    parts = np.searchsorted(edges, values, side="right")
+    return [int(count) for count in np.bincount(parts, minlength=len(edges) + 1)]
 
 
 def shut(gates: Sequence[Gate]) -> list[Gate]:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
-from dedup import releases
+from dedup import flagging, releases
 from dedup.ml.artifact import ArtifactRefused
 from dedup.ml.pairs import Scorer
 from dedup.ml.release import open_release
@@ -76,9 +75,14 @@ def _behind(release: Release, count: int) -> list[Score]:
         Score.objects.filter(release__is_active=True, scored_at__gte=release.shadow_since)
         .exclude(Exists(own))
         .order_by("-scored_at", "-pk")
-        .select_related("older", "newer", "release")[: 2 * count]
+        .select_related("older", "newer", "release")
     )
-    return [row for row in rows if _is_as_judged(row)][:count]
+    found: list[Score] = []
+    begun = 0
+    while len(found) < count and (some := list(rows[begun : begun + 2 * count])):
+        found += [row for row in some if _is_as_judged(row)]
+        begun += len(some)
+    return found[:count]
 
 
 def _is_as_judged(row: Score) -> bool:
@@ -99,22 +103,7 @@ def _store(rows: Sequence[Score], *, release: Release, scorer: Scorer, now: date
         )
         for row, one in zip(rows, said, strict=True)
     ]  # fmt: skip
-    ids = sorted({pk for row in rows for pk in (row.older_id, row.newer_id)})
-    with transaction.atomic():
-        with connection.cursor() as cursor:  # in the order of all others, before the keys lock them
-            cursor.execute(
-                "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE",
-                [ids],
-            )
-        Score.objects.bulk_create(
-            sorted(made, key=lambda score: (score.older_id, score.newer_id)),
-            update_conflicts=True,
-            unique_fields=["older", "newer", "release"],
-            update_fields=[
-                "older_hash", "newer_hash", "logit", "cosine", "probability", "settled_by",
-                "scored_at",
-            ],
-        )  # fmt: skip
+    flagging.keep_scores(made)
 
 
 def _cosines(rows: Sequence[Score], *, release: Release, scorer: Scorer) -> list[float]:

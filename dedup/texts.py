@@ -6,6 +6,8 @@ from datetime import datetime
 from dedup.ml.text import model_input, text_hash
 from support.models import Question
 
+SHORT, LONG = 100, 400  # characters: a text below is short, one above is long
+
 
 @dataclass(frozen=True)
 class Text:

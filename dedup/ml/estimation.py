@@ -82,6 +82,8 @@ def precision(sample: Sample, threshold: float) -> Estimate | None:
 
 def wilson(share: float, of: float) -> tuple[float, float]:
     """The 95 % interval of a share of so many (Wilson 1927); they need not be whole."""
+    if not of:
+        return 0.0, 1.0
     extra = SPREAD**2 / of
     middle = share + extra / 2
     reach = SPREAD * math.sqrt(share * (1 - share) / of + extra / (4 * of))

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from dedup.ml.estimation import wilson
 from dedup.ml.pairs import Values
 
-SPREAD = 1.959964  # of a normal distribution, 95 of 100 within it
 Weighted = Callable[[Values, Values, np.ndarray], float]  # a metric of scores, labels, weights
 
 
@@ -131,26 +131,26 @@ def reliability_bins(
     for b in np.unique(which):
         rows = which == b
         share = float(np.average(y[rows], weights=w[rows]))
-        low, high = share_interval(share, effective_rows(w[rows]))
+        low, high = wilson(share, effective_rows(w[rows]))
         mean = float(np.average(p[rows], weights=w[rows]))
         found.append(Bin(mean, share, low, high, int(rows.sum())))
     return found
+
+
+def psi(then: Sequence[int], now: Sequence[int]) -> float:
+    """The population stability index of two histograms over the same parts.
+
+    Half a score is added to each part, so that an empty one has a logarithm.
+    """
+    both = [[(count + 0.5) / (sum(counts) + len(counts) / 2) for count in counts]
+            for counts in (then, now)]  # fmt: skip
+    return sum((b - a) * math.log(b / a) for a, b in zip(*both, strict=True))
 
 
 def effective_rows(weights: Values) -> float:
     """As many rows of one weight tell as much as these (Kish 1965)."""
     w = np.asarray(weights, float)
     return float(w.sum() ** 2 / (w**2).sum()) if len(w) else 0.0
-
-
-def share_interval(share: float, rows: float) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), of effective rows where weights differ."""
-    if not rows:
-        return 0.0, 1.0
-    extra = SPREAD**2 / rows
-    middle = share + extra / 2
-    reach = SPREAD * math.sqrt(share * (1 - share) / rows + extra / (4 * rows))
-    return max(0.0, (middle - reach) / (1 + extra)), min(1.0, (middle + reach) / (1 + extra))
 
 
 def bootstrap_interval(

@@ -23,13 +23,8 @@ from dedup.ml.calibration import Calibration, fit_calibration, trust
 from dedup.ml.card import refitted_card
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
-from dedup.ml.evaluation import (
-    average_precision,
-    effective_rows,
-    precision,
-    recall,
-    share_interval,
-)
+from dedup.ml.estimation import wilson
+from dedup.ml.evaluation import average_precision, effective_rows, precision, recall
 from dedup.ml.measuring import Measured, Reported
 from dedup.ml.release import ReleaseScorer, open_release
 from dedup.ml.thresholds import promised_threshold
@@ -305,7 +300,7 @@ def measured_at(
     counted, labels = judged.stands_for, judged.new.labels
     found = p >= probability
     right = precision(p, labels, counted, at=probability)
-    low, high = share_interval(right, effective_rows(counted[found])) if found.any() else (0.0, 1.0)
+    low, high = wilson(right, effective_rows(counted[found]))
     return {
         "probability": probability, "wanted_precision": wanted, "precision": right, "low": low,
         "high": high, "recall": recall(p, labels, counted, at=probability),

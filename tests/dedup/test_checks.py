@@ -50,3 +50,11 @@ def test_a_release_that_cannot_be_read_is_a_warning_as_the_site_works_without(se
 
     assert ids(checks.check_artifacts()) == ["dedup.W003"]
     call_command("check")
+
+
+def test_a_training_with_too_little_memory_is_told_apart_from_a_refused_address(settings):
+    settings.DEDUP_TRAINING_MEMORY_MB = 100
+    settings.ALERT_WEBHOOK = "http://8.8.8.8/"
+
+    assert ids(checks.check_settings()) == ["dedup.E007"]
+    assert ids(checks.check_webhook()) == ["dedup.E005"]

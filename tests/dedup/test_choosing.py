@@ -161,7 +161,7 @@ def label_of(one):
     return feedback.Label(
         older_id=one.ends[0], newer_id=one.ends[1], pair=None, cosine=None, logit=None, label=0.0,
         weight=1.0, share=None, lane="chosen", release="", probability=None, by=(), said_at=NOW,
-        part="train", segments=one.segments,
+        first_said_at=NOW, part="train", segments=one.segments,
     )  # fmt: skip
 
 

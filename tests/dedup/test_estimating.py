@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -7,6 +8,7 @@ from django.utils import timezone
 from dedup import desk, estimating, feedback, review
 from dedup.models import Flag, Release, Score
 from dedup.texts import text_of
+from support import outbox
 from support.models import Question
 from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
 from tests.fakes import FakeScorer
@@ -199,3 +201,27 @@ def test_where_all_is_judged_chances_are_what_they_were():
     judged = [(float(p), 1.0 if p > 0.5 else 0.3) for p in rng.random(200)]
 
     assert estimating.chances(judged, []) == [share for _, share in judged]
+
+
+def test_a_second_opinion_does_not_make_a_learned_pair_unseen(judged, release):
+    label = replace(feedback.labels()[0], part="train")
+    release.added_at = label.said_at + timedelta(days=1)
+    later = replace(label, said_at=release.added_at + timedelta(days=1))
+
+    assert not estimating.is_unseen(later, release)
+    assert estimating.is_unseen(replace(later, first_said_at=later.said_at), release)
+
+
+def test_what_a_student_said_of_an_older_text_is_replaced(judged):
+    other = ReleaseFactory()
+    estimating.score_labels(other, FakeScorer())
+    Score.objects.update(older_hash="of another text", settled_by="student", logit=None)
+
+    assert estimating.score_labels(other, FakeScorer()) == 41
+    assert {one.settled_by for one in Score.objects.all()} == {"cross-encoder"}
+
+
+def test_judged_pairs_are_scored_after_questions_that_wait(judged):
+    outbox.put(QuestionFactory())
+
+    assert estimating.score_labels(ReleaseFactory(), FakeScorer()) == 0

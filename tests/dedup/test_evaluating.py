@@ -66,7 +66,7 @@ def said(number, label, **changes):
         "older_id": 2 * number, "newer_id": 2 * number + 1,
         "pair": Pair(f"dark lamp {number}", f"{words} {number}"), "cosine": None, "logit": None,
         "label": float(label), "weight": 1.0, "share": 1.0, "lane": "flagged", "release": "one",
-        "probability": 0.5, "by": (1,), "said_at": NOW, "part": "hold",
+        "probability": 0.5, "by": (1,), "said_at": NOW, "first_said_at": NOW, "part": "hold",
         "segments": {"product": "lamp", "language": "en"},
     }  # fmt: skip
     return feedback.Label(**known | changes)

@@ -56,7 +56,7 @@ def said(n, *, part="train", label=None, lane="flagged", share=1.0, **ids):
         older_id=ids.get("older_id", 10_000 + 2 * n), newer_id=ids.get("newer_id", 10_001 + 2 * n),
         pair=Pair(first, other), cosine=0.7, logit=0.0, label=float(is_same), weight=1.0,
         share=share, lane=lane, release="tiny-1", probability=0.6, by=(1,), said_at=timezone.now(),
-        part=part, segments={},
+        first_said_at=timezone.now(), part=part, segments={},
     )  # fmt: skip
 
 

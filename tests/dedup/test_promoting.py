@@ -336,6 +336,27 @@ def test_a_shadow_that_says_what_is_no_number_writes_nothing(shadow, newer, acti
     assert not Score.objects.filter(release=newer).exists()
 
 
+def test_texts_that_changed_since_do_not_hide_older_pairs_from_the_shadow(shadow, newer, active):
+    old, *stale = scored(active, 5)
+    Score.objects.filter(pk__in=[row.pk for row in stale]).update(older_hash="of another text")
+
+    assert shadowing.follow(now=timezone.now()) == 1
+    assert Score.objects.get(release=newer).older_id == old.older_id
+
+
+def test_what_changes_while_the_shadow_reads_it_is_not_kept(shadow, newer, active):
+    row = scored(active, 1)[0]
+
+    def read(pairs, cosines):
+        type(row.older).objects.filter(pk=row.older_id).update(title="Erased")
+        return Doubter.judge(shadow, pairs, cosines)
+
+    shadow.judge = read
+    shadowing.follow(now=timezone.now())
+
+    assert not Score.objects.filter(release=newer).exists()
+
+
 def test_the_shadow_leaves_out_texts_that_changed_since(shadow, active):
     row = scored(active, 1)[0]
     type(row.older).objects.filter(pk=row.older_id).update(title="Another title")

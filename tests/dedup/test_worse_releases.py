@@ -58,7 +58,8 @@ def labels(rows, product, number):
         yield feedback.Label(
             older_id=min(ends), newer_id=max(ends), pair=Pair(row.first, row.second), cosine=None,
             logit=None, label=row.label, weight=1.0, share=1.0, lane="flagged", release="",
-            probability=None, by=(1,), said_at=NOW, part="hold", segments={"product": product},
+            probability=None, by=(1,), said_at=NOW, first_said_at=NOW, part="hold",
+            segments={"product": product},
         )  # fmt: skip
 
 

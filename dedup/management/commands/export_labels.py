@@ -16,6 +16,7 @@ from dedup import feedback
 from dedup.feedback import Label
 
 LONG = 5_000  # labels
+TIMES = ("said_at", "first_said_at")
 
 
 class Command(BaseCommand):
@@ -60,5 +61,6 @@ def _lines(found: list[Label]) -> Iterator[str]:
     if len(found) > LONG:
         shown = track(found, "writing", console=Console(stderr=True), transient=True)
     for one in shown:
-        row = asdict(one) | {"said_at": one.said_at.isoformat()}
+        times = {name: getattr(one, name).isoformat() for name in TIMES}
+        row = asdict(one) | times
         yield json.dumps(row, ensure_ascii=False)

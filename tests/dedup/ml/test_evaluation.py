@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.ml import evaluation
+from dedup.ml.estimation import wilson
 from dedup.ml.evaluation import (
     Point,
     average_precision,
@@ -19,7 +20,6 @@ from dedup.ml.evaluation import (
     recall,
     recall_at_precision,
     reliability_bins,
-    share_interval,
 )
 
 SCORES, LABELS = [0.9, 0.8, 0.6, 0.6, 0.1], [1, 0, 1, 0, 1]
@@ -66,10 +66,10 @@ def test_recall_at_a_precision_takes_the_best_threshold_that_keeps_it():
 
 
 def test_an_interval_of_a_share_is_wilsons():
-    low, high = share_interval(0.2, 10)
+    low, high = wilson(0.2, 10)
 
     assert (low, high) == pytest.approx((0.0567, 0.5098), abs=1e-4)
-    assert share_interval(0.0, 0) == (0.0, 1.0)
+    assert wilson(0.0, 0) == (0.0, 1.0)
     assert effective_rows([2, 2, 2]) == pytest.approx(3)
     assert effective_rows([100, 1, 1]) < 1.1
 
