@@ -151,7 +151,7 @@ def examine(
         texts = _texts() or [pair["older"] for pair in raw["golden"]]
         if texts:
             spent = reporting.speed(scorer, texts, progress, TIMING)
-            report["speed"] = {**spent, **_machine(scorer)}
+            report["speed"] = {**spent, "processor": reporting.processor(), **scorer.runs_on}
     if data:
         report["sets"] = _on_sets(scorer, data, progress)
     if not held:
@@ -202,16 +202,6 @@ def _texts() -> list[str]:
     """The newest questions as the networks read them."""
     newest = Question.objects.live().order_by("-asked_at", "-pk")[: reporting.TEXTS]
     return [text_of(question).input for question in newest]
-
-
-def _machine(scorer: Any) -> dict[str, Any]:
-    """On what the speed was measured."""
-    import torch  # noqa: PLC0415
-
-    return {
-        "processor": reporting.processor(), "threads": torch.get_num_threads(),
-        "precision": str(scorer.cross.dtype).removeprefix("torch."),
-    }  # fmt: skip
 
 
 def _on_sets(scorer: Any, data: Path, progress: Progress) -> dict[str, Any]:

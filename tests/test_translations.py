@@ -31,7 +31,7 @@ CATALOGUES = sorted(LOCALE.glob("**/django.po"))
 EXTRACT = ["makemessages", "--locale", "de", "--locale", "ar", "--no-obsolete",
            "--add-location", "file", "--ignore", "tests", "--ignore", "staticfiles"]  # fmt: skip
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sdr]|\{\w*\}")
-NUMBERS = {"%(count)s", "%(count)d", "%(counter)s", "%(minutes)d"}
+NUMBERS = {"%(count)s", "%(count)d", "%(counter)s", "%(minutes)d", "%(times)s"}
 NAMED_ENGLISH = re.compile(r'(?s)<(?!html)(\w+)[^>]* lang="en"[^>]*>.*?</\1>')
 NO_GETTEXT = "What the code says can only be listed with gettext: apt-get install gettext"
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,12 @@ class ReleaseScorer:
     def at_even_odds(self) -> "ReleaseScorer":
         """The same for pairs of which half are duplicates, as in labelled sets."""
         return ReleaseScorer(self.manifest, self.bi, self.cross, self.even)
+
+    @property
+    def runs_on(self) -> dict[str, Any]:
+        """How many threads it may use, and in which precision it multiplies."""
+        precision = str(self.cross.dtype).removeprefix("torch.")
+        return {"threads": torch.get_num_threads(), "precision": precision}
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of model inputs: (n, dimensions) float32, unit length."""
