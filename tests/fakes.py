@@ -1,5 +1,6 @@
 import hashlib
 import random
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ class FakeScorer:
     fingerprint = "f" * 64
     embedding_fingerprint = "e" * 64
     dimensions = DIMENSIONS
+    runs_on: ClassVar = {"threads": 1, "precision": "float32"}
 
     def __init__(self):
         self.judged = 0
