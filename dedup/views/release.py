@@ -152,11 +152,13 @@ def of_report(report: Report) -> dict[str, Any]:
     return {
         "own": own,
         "against": against,
-        "wanted": share_words(own["wanted_precision"]) if own else "",
+        "wanted": share_words(own["wanted_precision"]) if "wanted_precision" in own else "",
         "figures": [Figure.of(str(FIGURES[key]), found[key]) for key in FIGURES if key in found],
         "leads": [Lead.of(key, leads[key]) for key in FIGURES if key in leads],
         "curve": curves(report, own),
-        "curve_marks": [Mark(_("Wanted precision"), own["wanted_precision"])] if own else [],
+        "curve_marks": [Mark(_("Wanted precision"), own["wanted_precision"])]
+        if "wanted_precision" in own
+        else [],
         "bins": [Bin(**one) for one in own.get("reliability", [])],
         "segments": segments(own.get("segments", {})),
         "speed": speed_facts(speed) if speed else [],

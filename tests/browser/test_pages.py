@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from dedup import blind, deflection, desk, embedding, review
 from dedup.ml.artifact import read_manifest
-from dedup.models import BlindItem, Flag, Job, Report
+from dedup.models import BlindItem, Flag, Job, Release, Report
 from dedup.texts import text_of
 from support import guests, mailing, merging, outbox
 from support.models import GuestRequest, OutboxEntry, Question
@@ -158,6 +158,7 @@ def lived_in(customer, agent, admin):
     works = long_work(admin)
     live_a_while(now=timezone.now(), by=agent, other=admin)
     embedding.renew([text_of(one) for one in Question.objects.all()], scorer=FakeScorer())
+    Release.objects.update(is_active=False)
     ReleaseFactory(name=LONG[:60].lower(), is_active=True, previous=open_pair.release,
                    activated_by=agent, activated_at=timezone.now(), overruled=LONG)  # fmt: skip
     kept_out = ReleaseFactory(shadow_since=timezone.now())

@@ -292,6 +292,7 @@ def test_the_doctor_sees_which_workers_answer(valkey, workers):
         "workers: checks": "good",
         "workers: interactive": "broken",
         "workers: mail": "broken",
+        "workers: training": "broken",
     }
 
 
