@@ -7,9 +7,9 @@ from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.defaultfilters import floatformat
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
@@ -77,7 +77,7 @@ def take_back(request: HtmxRequest, pk: int) -> HttpResponse:
         context = _context(request, release, which, at) | {"conflict": str(error)}
         return render(request, "dedup/thresholds.html", context, status=409)
     messages.success(
-        request, _("Moved back to %(value)s.") % {"value": number_format(change.before, 3)}
+        request, _("Moved back to %(value)s.") % {"value": floatformat(change.before, 3)}
     )
     return redirect(_address(change.release, which))
 
@@ -163,7 +163,7 @@ def _by_day(found: Consequences) -> list[Series]:
 
 def _moved(change: ThresholdChange) -> str:
     """What a move did."""
-    said = [_("Moved to %(value)s.") % {"value": number_format(change.after, 3)}]
+    said = [_("Moved to %(value)s.") % {"value": floatformat(change.after, 3)}]
     if change.withdrawn:
         words = ngettext(
             "%(count)s open pair left the queue.", "%(count)s open pairs left the queue.",

@@ -105,6 +105,7 @@ def test_the_page_shows_how_far_it_is_and_asks_again_by_itself(as_admin):
     part = as_admin.get(reverse("job", args=[job.pk]), **HTMX)
 
     assert 'hx-trigger="every 2s"' in page
+    assert "django_htmx/htmx-2.min" in page
     assert 'value="25"' in page
     assert "about 3 minutes left" in page
     assert "<html" not in part.content.decode()
@@ -124,6 +125,17 @@ def test_a_job_that_has_ended_asks_for_the_whole_page_and_no_more(as_admin):
     assert "hx-trigger" not in page
     assert "700 MB" in page
     assert part.headers["HX-Refresh"] == "true"
+
+
+def test_a_release_that_was_measured_is_not_said_to_be_out_of_service(as_admin):
+    made = {"release": "spring", "release_id": 7}
+    job = Job.objects.create(kind="evaluate", state="done", ended_at=timezone.now(), result=made)
+
+    page = as_admin.get(reverse("job", args=[job.pk])).text
+
+    assert "Its report" in page
+    assert reverse("release", args=[7]) in page
+    assert "not in service" not in page
 
 
 def test_a_job_that_is_done_leads_to_what_it_made(as_admin):

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from dedup import foreseeing, moving
-from dedup.models import Flag, Score, ThresholdChange
+from dedup.models import Flag, Release, Score, ThresholdChange
 from dedup.moving import Which
 from dedup.texts import text_of
 from support import outbox
@@ -150,6 +150,17 @@ def test_the_newest_move_is_taken_back_from_the_page(client, admin, release, pag
     assert release.threshold == 0.8
     assert "Moved back to 0.8" in answer.text
     assert back not in answer.text
+
+
+def test_what_is_said_of_a_move_is_rounded_as_on_the_page(client, admin, release):
+    Release.objects.filter(pk=release.pk).update(threshold=0.1646, suggestion_floor=0.02)
+    release.refresh_from_db()
+    change = moving.move(release=release, which=Which.FLAG, before=0.1646, after=0.2, by=admin)
+    client.force_login(admin)
+
+    answer = client.post(f"{ADDRESS}{change.pk}/take-back/", follow=True)
+
+    assert "Moved back to 0.165" in answer.text
 
 
 def test_a_move_that_another_followed_is_not_taken_back(client, admin, release, page):
