@@ -112,7 +112,8 @@ def release_pages():
     """Addresses of a release that was measured, of its card, and of one that was not."""
     shipped = read_manifest(settings.DEDUP_ARTIFACTS / settings.DEDUP_RELEASE)
     known = {"fingerprint": shipped.fingerprint, "manifest": shipped.raw}
-    measured, other = ReleaseFactory(name=shipped.name, **known), ReleaseFactory(name=LONG[:90])
+    measured, _ = Release.objects.update_or_create(name=shipped.name, defaults=known)
+    other = ReleaseFactory(name=LONG[:90])
     Report.objects.create(release=measured, figures=figures(), folder="lamps-1-2026-11-28-101010")
     page = f"/manage/releases/{measured.pk}/"
     return [page, f"{page}card/", f"/manage/releases/{other.pk}/"]
