@@ -69,6 +69,7 @@ class AdoptingForm(forms.Form):
 
 
 def add_refusal(form: forms.Form, refused: starting.StartRefused) -> None:
-    """Say at its field why something cannot be begun, in the reader's words."""
+    """Say at its field, or above all of them, why something cannot be begun, in the reader's
+    words."""
     details: dict[str, Any] = refused.details
-    form.add_error(refused.field, gettext(refused.said) % details)
+    form.add_error(refused.field or None, gettext(refused.said) % details)

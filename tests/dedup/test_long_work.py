@@ -34,6 +34,7 @@ def running(**fields):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_an_admin_starts_a_training_and_sees_how_far_it_is(as_admin, admin):
     answer = as_admin.post(reverse("start_training"), {**TRAINING, "precision": "0.7"})
 
@@ -46,6 +47,7 @@ def test_an_admin_starts_a_training_and_sees_how_far_it_is(as_admin, admin):
     assert AuditEntry.objects.get(action="job_started").details == {"job": job.pk, "kind": "train"}
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -64,6 +66,16 @@ def test_what_cannot_be_trained_is_said_at_its_field_and_kept(as_admin, given, w
     assert answer.status_code == 422
     assert words in page
     assert "<details open>" in page.replace("<details  open>", "<details open>")
+    assert not Job.objects.exists()
+
+
+def test_with_too_few_verdicts_the_form_says_what_is_missing_and_starts_nothing(as_admin):
+    answer = as_admin.post(reverse("start_training"), {**TRAINING, "seed": "9"})
+
+    page = " ".join(answer.text.split())
+    assert answer.status_code == 422
+    assert "about 400, at least 80 of them on duplicates and 80 on pairs that are none" in page
+    assert 'name="seed" value="9"' in page
     assert not Job.objects.exists()
 
 
@@ -206,6 +218,7 @@ def post(client, path, body, headers):
     return client.post(path, body, content_type="application/json", **headers)
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_a_program_starts_a_training_and_is_told_where_to_look(client, admin):
     headers = bearer(admin, "write")
 
@@ -219,6 +232,15 @@ def test_a_program_starts_a_training_and_is_told_where_to_look(client, admin):
     assert (seen["params"]["epochs"], seen["params"]["precision"]) == (2, 0.6)
 
 
+def test_a_program_is_told_how_many_verdicts_are_missing(client, admin):
+    answer = post(client, "/api/v1/jobs/", {}, bearer(admin, "write"))
+
+    said = answer.json()
+    assert (answer.status_code, said["code"]) == (409, "too_few_verdicts")
+    assert (said["all"], said["duplicates"], said["others"]) == (400, 80, 80)
+    assert not Job.objects.exists()
+
+
 def test_a_token_for_reading_starts_nothing(client, admin):
     answer = post(client, "/api/v1/jobs/", {}, bearer(admin, "read"))
 
@@ -226,6 +248,7 @@ def test_a_token_for_reading_starts_nothing(client, admin):
     assert not Job.objects.exists()
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_the_same_key_starts_one_training(client, admin):
     headers = {**bearer(admin, "write"), "HTTP_IDEMPOTENCY_KEY": "k"}
 
@@ -260,6 +283,7 @@ def test_what_cannot_be_trained_is_refused_at_its_field(client, admin, given, fi
     assert not Job.objects.exists()
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_a_program_stops_what_it_started(client, admin):
     job = starting.training(by=admin)
 
