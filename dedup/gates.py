@@ -10,8 +10,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from django.utils.formats import number_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from dedup.ml.evaluation import psi
@@ -94,19 +95,40 @@ def _labels(shown: Shown) -> Gate:
     own = _own(shown)
     if own is None:
         return Gate("labels", title, UNKNOWN, _unmeasured())
-    counts = _("%(pairs)s pairs, %(duplicates)s of them duplicates, in %(clusters)s groups.") % own
-    return Gate("labels", title, OPEN if own["figures"] else SHUT, str(counts))
+    counts = gettext("%(pairs)s pairs, %(duplicates)s of them duplicates, in %(clusters)s groups.")
+    said = gettext("Measured on:") + " " + counts % own
+    if own["figures"]:
+        return Gate("labels", title, OPEN, said)
+    return Gate("labels", title, SHUT, f"{said} {gettext('Missing:')} {_missing(own)}.")
 
 
-def _unmeasured() -> str:
-    return str(_("Evaluate it beside the release in service."))
+def _missing(own: Mapping[str, Any]) -> str:
+    """Of what there are too few judged pairs, and how many more it takes."""
+    fewest = own["fewest"]
+    others = own["pairs"] - own["duplicates"]
+    pairs, duplicates = fewest["pairs"] - own["pairs"], fewest["duplicates"] - own["duplicates"]
+    none, groups = fewest["duplicates"] - others, fewest["clusters"] - own["clusters"]
+    words = [
+        (pairs, ngettext("%(count)s pair", "%(count)s pairs", pairs)),
+        (duplicates, ngettext("%(count)s duplicate", "%(count)s duplicates", duplicates)),
+        (none, ngettext("%(count)s pair that is none", "%(count)s pairs that are none", none)),
+        (groups, ngettext("%(count)s group of questions", "%(count)s groups of questions", groups)),
+    ]
+    return gettext(", ").join(said % {"count": count} for count, said in words if count > 0)
+
+
+def _unmeasured(own: Mapping[str, Any] | None = None) -> str:
+    """What is to be done where there is no figure: measure, or judge more pairs first."""
+    if own is None or own["figures"]:
+        return gettext("Evaluate it beside the release in service.")
+    return gettext("It was measured on too few pairs to tell: see above what is missing.")
 
 
 def _overall(shown: Shown) -> Gate:
     title = _("On all of them it is not worse than the release in service")
     own = _own(shown)
     if own is None or not own.get("leads"):
-        return Gate("overall", title, UNKNOWN, _unmeasured())
+        return Gate("overall", title, UNKNOWN, _unmeasured(own))
     worse = list(_worse(own["leads"], tests=1))
     said = "; ".join(worse or [_lead(name, own["leads"]) for name in WORSE_IF_LESS])
     return Gate("overall", title, SHUT if worse else OPEN, said)
@@ -118,7 +140,7 @@ def _segments(shown: Shown) -> Gate:
     title = _("In no segment is it worse")
     own = _own(shown)
     if own is None or not own.get("leads"):
-        return Gate("segments", title, UNKNOWN, _unmeasured())
+        return Gate("segments", title, UNKNOWN, _unmeasured(own))
     rows = [(kind, row) for kind, values in own["segments"].items() for row in values]
     known = [(kind, row) for kind, row in rows if "average_precision" in row["leads"]]
     worse = []
@@ -155,8 +177,16 @@ NAMES = {
 def _lead(name: str, leads: Mapping[str, Mapping[str, float]]) -> str:
     if name not in leads:
         return str(_("%(figure)s: not known") % {"figure": NAMES[name]})
-    lead = leads[name]
-    return f"{NAMES[name]} {lead['value']:+.3f} ({lead['low']:+.3f} – {lead['high']:+.3f})"
+    lead = {key: points(leads[name][key]) for key in ("value", "low", "high")}
+    said = gettext("%(figure)s %(value)s points (%(low)s to %(high)s)")
+    return said % {"figure": NAMES[name], **lead}
+
+
+def points(difference: float) -> str:
+    """A difference of shares in hundredths, with its sign."""
+    hundredths = round(100 * difference, 1)
+    sign = "+" if hundredths > 0 else "−" if hundredths < 0 else "±"
+    return f"{sign}{number_format(abs(hundredths), 1)}"
 
 
 def _latency(shown: Shown) -> Gate:
@@ -184,9 +214,13 @@ def _drift(shown: Shown) -> Gate:
     ratio = (after + 1) / (before + 1)
     is_open = index < MOST_DRIFT and FLAGS_LOW <= ratio <= FLAGS_HIGH
     said = gettext(
-        "Of %(count)s pairs it would flag %(after)s, the other %(before)s; PSI %(index)s."
+        "Of %(count)s pairs it would flag %(after)s, the other %(before)s. How far its scores lie"
+        " from the other's (stability index, PSI): %(index)s, where less than %(most)s is asked."
     )
-    said = said % {"count": count, "after": after, "before": before, "index": f"{index:.3f}"}
+    said = said % {
+        "count": count, "after": after, "before": before, "index": number_format(index, 2),
+        "most": number_format(MOST_DRIFT, 2),
+    }  # fmt: skip
     return Gate("drift", title, OPEN if is_open else SHUT, said)
 
 

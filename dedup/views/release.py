@@ -14,12 +14,14 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import jobs, reports
+from dedup.gates import points
 from dedup.ml.evaluation import Bin
 from dedup.models import Job, Release, Report
+from dedup.models.job import JobQuerySet
 from dedup.templatetags.charts import Mark, Series, interval_words, number_words, share_words
 from support.http import HtmxRequest
 from support.models import Product
-from support.templatetags.texts import language
+from support.templatetags.texts import in_percent, language
 
 FIGURES = {
     "average_precision": gettext_lazy("Ranking: average precision"),
@@ -96,13 +98,6 @@ class Lead:
         return cls(str(FIGURES[key]), points(found["value"]), between, chance, verdict, kind)
 
 
-def points(difference: float) -> str:
-    """A difference of shares in hundredths, with its sign."""
-    hundredths = round(100 * difference, 1)
-    sign = "+" if hundredths > 0 else "−" if hundredths < 0 else "±"
-    return f"{sign}{number_words(abs(hundredths))}"
-
-
 NOTHING = {"pairs": 0, "duplicates": 0, "clusters": 0}  # of a report that looked at no own pairs
 
 
@@ -112,19 +107,33 @@ def show(request: HtmxRequest, pk: int) -> HttpResponse:
     """A release with its newest report."""
     release = get_object_or_404(Release.objects.select_related("activated_by"), pk=pk)
     report = reports.newest(release)
-    evaluations = Job.objects.filter(kind=Job.Kind.EVALUATE)
-    last = evaluations.filter(params__release=pk).order_by("-pk").first()
+    last = measurements().filter(params__release=pk).order_by("-pk").first()
     context = {
         "release": release,
         "has_files": reports.has_files(release),
         "facts": facts(release),
-        "running": evaluations.unfinished().first(),
+        **being_measured(release),
         "failed": last if last and last.state == Job.State.FAILED else None,
         "may_start": request.user.has_perm("dedup.start_job"),
         "report": report,
         **(of_report(report) if report else {}),
     }
     return render(request, "dedup/release.html", context)
+
+
+def measurements() -> JobQuerySet:
+    """Evaluations, of whatever release."""
+    return Job.objects.filter(kind=Job.Kind.EVALUATE)
+
+
+def being_measured(release: Release) -> dict[str, Any]:
+    """What `dedup/being_measured.html` shows: the evaluation under way, and whether it is of this
+    release."""
+    running = measurements().unfinished().first()
+    return {
+        "running": running,
+        "is_of_this": running and running.params.get("release") == release.pk,
+    }
 
 
 def facts(release: Release) -> list[tuple[str, str]]:
@@ -136,9 +145,9 @@ def facts(release: Release) -> list[tuple[str, str]]:
         (_("Made from"), str(parent.get("name") or raw.get("base") or "")),
         (_("Labels learned from"), number_words(labels["train"]) if "train" in labels else ""),
         (_("Languages"), ", ".join(language(code) for code in sorted(release.languages))),
-        (_("Flags from"), share_words(release.threshold)),
-        (_("Suggests from"), share_words(release.suggestion_floor)),
-        (_("Is sure from"), share_words(release.sure_threshold)),
+        (_("Flags from"), in_percent(release.threshold)),
+        (_("Suggests from"), in_percent(release.suggestion_floor)),
+        (_("Is sure from"), in_percent(release.sure_threshold)),
     ]
     return [(name, value) for name, value in known if value]
 

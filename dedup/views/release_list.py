@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from dedup import backfilling, gates, jobs, promoting, releases, reports
 from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Job, Release
+from dedup.views.release import being_measured
 from support.http import HtmxRequest
 
 admins_only = permission_required("dedup.activate_release", raise_exception=True)
@@ -66,15 +67,18 @@ def _gates(
 ) -> HttpResponse:
     found = promoting.judged(release)
     shut = gates.shut(found)
+    active = Release.objects.filter(is_active=True).first()
     context = {
         "release": release,
-        "active": Release.objects.filter(is_active=True).first(),
+        "active": active,
         "gates": found,
         "shut": shut,
         "may_overrule": all(gate.may_be_overruled for gate in shut),
         "reason": reason,
         "longest_reason": promoting.LONGEST_REASON,
         "refused": refused,
+        "report": reports.newest(release, against=active) if active else None,
+        **being_measured(release),
     }
     return render(request, "dedup/promote.html", context, status=409 if refused else 200)
 

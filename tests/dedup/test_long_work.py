@@ -36,7 +36,7 @@ def running(**fields):
 
 @pytest.mark.usefixtures("enough_verdicts")
 def test_an_admin_starts_a_training_and_sees_how_far_it_is(as_admin, admin):
-    answer = as_admin.post(reverse("start_training"), {**TRAINING, "precision": "0.7"})
+    answer = as_admin.post(reverse("start_training"), {**TRAINING, "precision": "70"})
 
     job = Job.objects.get()
     assert answer["Location"] == reverse("job", args=[job.pk])
@@ -53,7 +53,7 @@ def test_an_admin_starts_a_training_and_sees_how_far_it_is(as_admin, admin):
     [
         ({"epochs": "99"}, "once to 20 times"),
         ({"minutes": "600"}, "one minute to 60"),
-        ({"precision": "1.5"}, "between 0 and 1"),
+        ({"precision": "150"}, "less than or equal to 99"),
         ({"name": "../up"}, "small letters"),
         ({"base": "mine"}, "mine is not one of"),
         ({"epochs": ""}, "This field is required"),
@@ -158,7 +158,7 @@ def test_a_job_that_is_done_leads_to_what_it_made(as_admin):
 
     page = as_admin.get(reverse("job", args=[job.pk])).content.decode()
 
-    for words in ("spring", "800", "170", "0.912", "0.841", "too few to promise"):
+    for words in ("spring", "800", "170", "91.2 %", "84.1 %", "too few to promise"):
         assert words in page
 
 

@@ -8,9 +8,9 @@ from django.db import IntegrityError, connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import gates, promoting, releases, shadowing
+from dedup import gates, jobs, promoting, releases, shadowing
 from dedup.management.commands import follow_in_shadow
-from dedup.models import Release, Report, Score
+from dedup.models import Job, Release, Report, Score
 from dedup.texts import text_of
 from support.models import AuditEntry
 from tests.dedup.folders import write_release
@@ -428,6 +428,32 @@ def test_a_release_that_is_kept_out_is_a_409_that_says_why(client, admin, newer,
     assert answer.status_code == 409
     assert "Evaluate it" in answer.content.decode()
     assert releases.active() == active
+
+
+def test_measured_on_too_few_pairs_the_page_says_what_is_missing_not_to_measure(
+    client, admin, newer, active
+):
+    few = {"figures": {}, "leads": {}, "pairs": 12, "duplicates": 4}
+    measured(newer, active, own=report()["own"] | few)
+    client.force_login(admin)
+
+    page = client.get(reverse("promote", args=[newer.pk])).text
+
+    assert "Missing: 38 pairs, 6 duplicates, 2 pairs that are none." in page
+    assert "Evaluate it" not in page
+    assert "Evaluate again" in page
+    assert "Measured beside" in page
+
+
+def test_while_it_is_measured_the_page_of_the_gates_leads_to_the_job(client, admin, newer, active):
+    job = jobs.start(kind=Job.Kind.EVALUATE, params={"release": newer.pk}, by=admin)
+    client.force_login(admin)
+
+    page = client.get(reverse("promote", args=[newer.pk])).text
+
+    assert reverse("job", args=[job.pk]) in page
+    assert "It waits to be measured." in page
+    assert "Evaluate now" not in page
 
 
 def test_one_click_brings_the_former_release_back(client, admin, ready, active):

@@ -2,9 +2,9 @@ from datetime import timedelta
 
 import pytest
 from django.template.loader import render_to_string
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from support.templatetags.texts import after, beginning, markdown, percent, when
+from support.templatetags.texts import after, beginning, in_percent, markdown, percent, when
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,21 @@ def test_a_refusal_says_what_was_wrong():
 
     assert "413" in shown
     assert "At most 9 &lt;bytes&gt;." in shown
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.165, "16.5 %"), (0.1646, "16.5 %"), (0.5, "50.0 %"), (0.9999, "99.9 %"), (1.0, "100.0 %"),
+     (0.01, "1.0 %")],
+)  # fmt: skip
+def test_a_threshold_is_said_in_percent_with_one_decimal(share, said):
+    assert in_percent(share) == said
+
+
+def test_a_threshold_has_the_decimal_point_of_its_reader():
+    with translation.override("de"):
+        assert in_percent(0.165).startswith("16,5")
+
+
+def test_a_share_of_whole_hundredths_loses_none_of_them():
+    assert [percent(n / 100) for n in (29, 57, 58)] == ["29 %", "57 %", "58 %"]
