@@ -25,6 +25,15 @@ FEWEST_SHADOWED = 500  # pairs judged in the shadow
 # thumb of credit scoring (Siddiqi 2006, "Credit Risk Scorecards", chapter 6).
 MOST_DRIFT = 0.25
 FLAGS_LOW, FLAGS_HIGH = 0.5, 2.0  # times as many flags as the active release's
+TITLES = {
+    "files": _("Its files are those that were added"),
+    "golden": _("Pairs with known scores come out right"),
+    "labels": _("Enough pairs that people judged"),
+    "overall": _("On all of them it is not worse than the release in service"),
+    "segments": _("In no segment is it worse"),
+    "latency": _("It is not much slower"),
+    "drift": _("On live questions it says much the same"),
+}
 WORSE_IF_LESS = ("average_precision", "recall_at_wanted")
 WORSE_IF_MORE = ("calibration_error",)
 
@@ -74,13 +83,13 @@ def judge(shown: Shown) -> list[Gate]:
 
 
 def _files(shown: Shown) -> Gate:
-    title = _("Its files are those that were added")
+    title = TITLES["files"]
     found = shown.refused or str(_("Every hash is right."))
     return Gate("files", title, SHUT if shown.refused else OPEN, found, may_be_overruled=False)
 
 
 def _golden(shown: Shown) -> Gate:
-    title = _("Pairs with known scores come out right")
+    title = TITLES["golden"]
     if shown.is_proved:
         return Gate("golden", title, OPEN, str(_("Proved when it was evaluated.")), False)
     return Gate("golden", title, UNKNOWN, str(_("Evaluate it: that opens and proves it.")), False)
@@ -91,7 +100,7 @@ def _own(shown: Shown) -> Mapping[str, Any] | None:
 
 
 def _labels(shown: Shown) -> Gate:
-    title = _("Enough pairs that people judged")
+    title = TITLES["labels"]
     own = _own(shown)
     if own is None:
         return Gate("labels", title, UNKNOWN, _unmeasured())
@@ -125,7 +134,7 @@ def _unmeasured(own: Mapping[str, Any] | None = None) -> str:
 
 
 def _overall(shown: Shown) -> Gate:
-    title = _("On all of them it is not worse than the release in service")
+    title = TITLES["overall"]
     own = _own(shown)
     if own is None or not own.get("leads"):
         return Gate("overall", title, UNKNOWN, _unmeasured(own))
@@ -137,7 +146,7 @@ def _overall(shown: Shown) -> Gate:
 def _segments(shown: Shown) -> Gate:
     """By average precision; as many segments as are compared, so much wider is each interval
     (Bonferroni), so that one of them all is called worse by mere chance only now and then."""
-    title = _("In no segment is it worse")
+    title = TITLES["segments"]
     own = _own(shown)
     if own is None or not own.get("leads"):
         return Gate("segments", title, UNKNOWN, _unmeasured(own))
@@ -190,7 +199,7 @@ def points(difference: float) -> str:
 
 
 def _latency(shown: Shown) -> Gate:
-    title = _("It is not much slower")
+    title = TITLES["latency"]
     report = shown.report or {}
     if not report.get("speed") or not report.get("speed_against"):
         return Gate("latency", title, UNKNOWN, _unmeasured())
@@ -201,7 +210,7 @@ def _latency(shown: Shown) -> Gate:
 
 
 def _drift(shown: Shown) -> Gate:
-    title = _("On live questions it says much the same")
+    title = TITLES["drift"]
     seen = shown.shadowed
     count = len(seen.shadow) if seen else 0
     if seen is None or count < FEWEST_SHADOWED:

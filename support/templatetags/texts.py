@@ -1,10 +1,10 @@
 """What a template cannot say: Markdown made safe, beginnings, times, languages."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import nh3
 from babel import Locale
-from babel.dates import TIMEDELTA_UNITS, format_timedelta
+from babel.dates import TIMEDELTA_UNITS, format_skeleton, format_time, format_timedelta
 from babel.lists import format_list
 from django import template
 from django.conf import settings
@@ -88,6 +88,22 @@ def when(moment: datetime) -> SafeString:
         date_format(local, "DATETIME_FORMAT"),
         _ago(moment),
     )
+
+
+@register.filter
+def day(of: date) -> str:
+    """A day with the name of its month: numbers alone turn round in a text from right to left."""
+    of = timezone.localtime(of) if isinstance(of, datetime) else of
+    return str(format_skeleton("yMMMd", of, locale=_reader()))
+
+
+@register.filter
+def moment(at: datetime) -> SafeString:
+    """A day and the time to the minute, as for what is printed; the exact time for programs."""
+    local, reader = timezone.localtime(at), _reader()
+    clock = format_time(local, "short", locale=reader)
+    said = str(reader.datetime_formats["medium"]).format(clock, day(at))
+    return format_html('<time datetime="{}">{}</time>', local.isoformat(timespec="seconds"), said)
 
 
 def _ago(moment: datetime) -> str:

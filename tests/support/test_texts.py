@@ -1,10 +1,19 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from support.templatetags.texts import after, beginning, in_percent, markdown, percent, when
+from support.templatetags.texts import (
+    after,
+    beginning,
+    day,
+    in_percent,
+    markdown,
+    moment,
+    percent,
+    when,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +102,15 @@ def test_a_threshold_has_the_decimal_point_of_its_reader():
 
 def test_a_share_of_whole_hundredths_loses_none_of_them():
     assert [percent(n / 100) for n in (29, 57, 58)] == ["29 %", "57 %", "58 %"]
+
+
+def test_a_moment_has_the_name_of_its_month_and_the_exact_time_for_programs():
+    at = datetime(2026, 11, 28, 19, 5, 7, tzinfo=UTC)
+    with timezone.override("UTC"):
+        assert moment(at).startswith(
+            '<time datetime="2026-11-28T19:05:07+00:00">Nov 28, 2026, 7:05'
+        )
+        with translation.override("de"):
+            assert "28. Nov. 2026, 19:05" in moment(at)
+        with translation.override("ar"):
+            assert day(at) == "28 نوفمبر 2026"
