@@ -16,6 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from dedup.ml.evaluation import psi
+from support.templatetags.texts import language
 
 OPEN, SHUT, UNKNOWN = "open", "shut", "unknown"
 ALPHA = 0.05  # how probable a false alarm over all segments together may be
@@ -36,6 +37,28 @@ TITLES = {
 }
 WORSE_IF_LESS = ("average_precision", "recall_at_wanted")
 WORSE_IF_MORE = ("calibration_error",)
+
+NO_NAMES: Mapping[str, str] = {}
+# Segments, by the kind of what tells them apart.
+KINDS = {
+    "product": _("Product"),
+    "language": _("Language"),
+    "length": _("Length of the text"),
+    "account": _("Age of the account"),
+    "asker": _("Who asked"),
+}
+VALUES = {
+    "length": {
+        "short": _("Short"), "middle": _("Middle"),
+        "long": _("Long"),
+    },
+    "account": {
+        "new": _("Younger than 30 days"), "old": _("30 days or older"),
+    },
+    "asker": {
+        "guest": _("Guests"), "known": _("People with an account"),
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,10 +178,20 @@ def _segments(shown: Shown) -> Gate:
     worse = []
     for kind, row in known:
         lead = {"average_precision": row["leads"]["average_precision"]}
-        worse += [f"{kind} {row['value']}: {said}" for said in _worse(lead, tests=len(known))]
+        name = f"{KINDS.get(kind, kind)} {value_words(kind, row['value'])}"
+        worse += [f"{name}: {said}" for said in _worse(lead, tests=len(known))]
     counted = _("%(known)s segments compared; of %(few)s more there are too few pairs.")
     said = "; ".join(worse) or counted % {"known": len(known), "few": len(rows) - len(known)}
     return Gate("segments", title, SHUT if worse else OPEN, str(said))
+
+
+def value_words(kind: str, value: str, products: Mapping[str, str] = NO_NAMES) -> str:
+    """A segment's value as people call it."""
+    if kind == "product":
+        return products.get(value, value)
+    if kind == "language":
+        return language(value) if value else gettext("Not recognised")
+    return str(VALUES.get(kind, {}).get(value, value))
 
 
 def _worse(leads: Mapping[str, Mapping[str, float]], *, tests: int) -> Iterator[str]:
@@ -177,9 +210,9 @@ def widened(lead: Mapping[str, float], tests: int) -> tuple[float, float]:
 
 
 NAMES = {
-    "average_precision": _("average precision"),
-    "recall_at_wanted": _("recall at the wanted precision"),
-    "calibration_error": _("calibration error"),
+    "average_precision": _("ranking (average precision)"),
+    "recall_at_wanted": _("duplicates found at the wanted precision (recall)"),
+    "calibration_error": _("how far probabilities are off (calibration error)"),
 }
 
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import jobs, reports
-from dedup.gates import points
+from dedup.gates import KINDS, points, value_words
 from dedup.ml.evaluation import Bin
 from dedup.models import Job, Release, Report
 from dedup.models.job import JobQuerySet
@@ -24,33 +24,21 @@ from support.models import Product
 from support.templatetags.texts import in_percent, language
 
 FIGURES = {
-    "average_precision": gettext_lazy("Ranking: average precision"),
-    "recall_at_wanted": gettext_lazy("Duplicates found at the wanted precision"),
-    "precision": gettext_lazy("Flags that are right, at the threshold"),
-    "recall": gettext_lazy("Duplicates found, at the threshold"),
-    "calibration_error": gettext_lazy("How far probabilities are off"),
+    "average_precision": gettext_lazy("Ranking (average precision, AP)"),
+    "recall_at_wanted": gettext_lazy("Duplicates found at the wanted precision (recall)"),
+    "precision": gettext_lazy("Flags that are right, at the threshold (precision)"),
+    "recall": gettext_lazy("Duplicates found, at the threshold (recall)"),
+    "calibration_error": gettext_lazy(
+        "How far probabilities are off (expected calibration error, ECE)"
+    ),
 }
 SEGMENT_FIGURES = ("average_precision", "precision", "recall", "calibration_error")
 LESS_IS_BETTER = {"calibration_error"}
-KINDS = {
-    "product": gettext_lazy("Product"),
-    "language": gettext_lazy("Language"),
-    "length": gettext_lazy("Length of the text"),
-    "account": gettext_lazy("Age of the account"),
-    "asker": gettext_lazy("Who asked"),
+METRICS = {
+    "AP": gettext_lazy("ranking (average precision, AP)"),
+    "MAP": gettext_lazy("ranking, mean over questions (MAP)"),
+    "MRR": gettext_lazy("how far up the first right one stands (MRR)"),
 }
-VALUES = {
-    "length": {
-        "short": gettext_lazy("Short"), "middle": gettext_lazy("Middle"),
-        "long": gettext_lazy("Long"),
-    },
-    "account": {
-        "new": gettext_lazy("Younger than 30 days"), "old": gettext_lazy("30 days or older"),
-    },
-    "asker": {
-        "guest": gettext_lazy("Guests"), "known": gettext_lazy("People with an account"),
-    },
-}  # fmt: skip
 
 may_see = permission_required("dedup.activate_release", raise_exception=True)
 
@@ -217,15 +205,6 @@ def segment_row(kind: str, row: Mapping[str, Any], names: Mapping[str, str]) -> 
     }
 
 
-def value_words(kind: str, value: str, products: Mapping[str, str]) -> str:
-    """A segment's value as people call it."""
-    if kind == "product":
-        return products.get(value, value)
-    if kind == "language":
-        return language(value) if value else _("Not recognised")
-    return str(VALUES.get(kind, {}).get(value, value))
-
-
 def speed_facts(speed: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How fast it was, and where: names and values."""
     asked = _("One question against %(count)s") % {"count": speed["candidates"]}
@@ -245,7 +224,7 @@ def sets_of(found: Mapping[str, Any]) -> list[tuple[str, int, str, str, str, str
     rows = {**found.get("sets", {}), **found.get("intents", {})}
     rows = {key: found[key] for key in ("shortlists", "topics", "links") if key in found} | rows
     return [
-        (name, row["rows"], row["metric"],
+        (name, row["rows"], str(METRICS.get(row["metric"], row["metric"])),
          *(share_words(row[kind]) for kind in ("release", "cosine", "tfidf")))
         for name, row in rows.items()
     ]  # fmt: skip

@@ -91,6 +91,16 @@ def test_a_release_that_is_worse_in_one_segment_only_is_kept_out():
     assert (found["segments"], found["overall"]) == (SHUT, OPEN)
 
 
+def test_a_segment_is_named_as_people_call_it():
+    worse = with_leads(1, average_precision=lead(-0.05))
+    rows = worse["own"]["segments"].pop("product")
+    worse["own"]["segments"] = {"asker": [rows[0], {**rows[1], "value": "guest"}]}
+
+    found = {gate.name: gate.found for gate in gates.judge(Shown("", True, worse, None))}
+
+    assert found["segments"].startswith("Who asked Guests: ranking (average precision) −5.0 points")
+
+
 def test_a_segment_that_is_hardly_worse_is_not_called_worse_where_many_are_compared():
     barely = with_leads(1, average_precision=lead(-0.021))
     alone = copy.deepcopy(barely)

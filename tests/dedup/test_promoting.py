@@ -12,10 +12,11 @@ from dedup import gates, jobs, promoting, releases, shadowing
 from dedup.management.commands import follow_in_shadow
 from dedup.models import Job, Release, Report, Score
 from dedup.texts import text_of
+from dedup.views.release_list import ON_A_PAGE
 from support.models import AuditEntry
 from tests.dedup.folders import write_release
 from tests.dedup.test_gates import report
-from tests.factories import QuestionFactory, UserFactory
+from tests.factories import QuestionFactory, ReleaseFactory, UserFactory
 from tests.fakes import FakeScorer
 
 pytestmark = pytest.mark.django_db
@@ -408,6 +409,23 @@ def test_the_list_says_which_is_in_service_and_which_in_the_shadow(client, admin
 
     assert "In service" in shown
     assert "In the shadow" in shown
+
+
+def test_of_many_releases_the_list_has_pages_and_the_first_begins_with_the_one_in_service(
+    client, admin, active, django_assert_max_num_queries
+):
+    ReleaseFactory.create_batch(ON_A_PAGE)
+    client.force_login(admin)
+
+    with django_assert_max_num_queries(16):
+        first = client.get(reverse("releases")).text
+    second = client.get(reverse("releases"), {"page": 2}).text
+
+    assert "Page 1 of 2" in first
+    assert first.count("In service since") == 1
+    assert "In service since" not in second
+    assert second.count("release-row") == 1
+    assert "No release is in service" not in second
 
 
 def test_the_page_of_the_gates_puts_a_release_into_service(client, admin, ready):
