@@ -76,6 +76,16 @@ def test_each_threshold_is_shown_where_it_stands(page, release, which):
     assert "Move to" not in answer.text
 
 
+def test_without_any_verdict_it_says_none_and_of_few_that_they_are_few(page, release, agent):
+    assert "no verdicts yet" in page().text
+    assert "too few" not in page().text
+
+    judged(release, agent, 0.97, is_same=True)
+    foreseeing.cache.clear()
+
+    assert "too few verdicts to say" in page().text
+
+
 def test_a_slid_threshold_can_be_moved_and_says_what_would_happen(page, release):
     FlagFactory(release=release, probability=0.85)
 

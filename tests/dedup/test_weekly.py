@@ -152,7 +152,7 @@ class TestPage:
 
         assert "No question was asked in this week." in page
         assert "Nothing was changed in this week." in page
-        assert "too few verdicts" in page
+        assert "no verdicts yet" in page
 
     def test_a_week_that_was_lived_in_shows_all(self, client, admin, agent):
         now = timezone.now()
