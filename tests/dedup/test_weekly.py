@@ -185,7 +185,7 @@ class TestPage:
         for words in (
             f"The threshold “Flag” of release <bdi>{release}</bdi> was moved from 80.0 % to 90.0 %."
             " 1 open pair left the queue.",
-            'Long work was started: Train a release.</td><td><span class="soft">a command',
+            'Long work was started: Train a release.</td><td><span class="soft together">a command',
             "Long work was stopped: Train a release.</td><td><bdi>Ada Lovelace</bdi>",
             "Release <bdi>lamps-2</bdi> was not put into service. Missing: “Enough pairs that"
             " people judged”, “On live questions it says much the same”.",
