@@ -15,7 +15,7 @@ from dedup.ml.artifact import ArtifactRefused
 from support import merging
 from support.admin import MergeAdmin, ReadOnly
 from support.models import Merge, User
-from support.templatetags.texts import percent
+from support.templatetags.texts import in_percent, percent
 
 
 @admin.register(models.Flag)
@@ -137,12 +137,16 @@ admin.site.register(Merge, MergeDeskAdmin)
 
 @admin.register(models.Release)
 class ReleaseAdmin(ReadOnly):
-    list_display = ["name", "is_active", "threshold", "activated_at", "activated_by"]
-    fields = ["name", "fingerprint", "threshold", "is_active", "activated_at", "previous"]
+    list_display = ["name", "is_active", "flags_from", "activated_at", "activated_by"]
+    fields = ["name", "fingerprint", "flags_from", "is_active", "activated_at", "previous"]
     actions = ["activate"]
 
     def has_activate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("dedup.activate_release")
+
+    @admin.display(description=_("Flags from"), ordering="threshold")
+    def flags_from(self, release: models.Release) -> str:
+        return in_percent(release.threshold)
 
     @admin.action(description=_("Put into service"), permissions=["activate"])
     def activate(self, request: HttpRequest, chosen: Any) -> None:

@@ -17,6 +17,7 @@ from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils import translation
+from django.utils.formats import number_format
 
 from dedup import drift, timing, watching, webhooks
 from dedup.models import Alert, Delivery, Release
@@ -352,7 +353,7 @@ def in_words(alert: Alert, value: float) -> str:
     if alert.rule == Rule.QUARANTINED:
         return str(round(value))
     if alert.rule == Rule.DRIFT:
-        return f"{value:.2f}"
+        return number_format(value, 2)
     share = value if alert.rule == Rule.ACCEPTANCE else 100 * value
     return translation.gettext("%(number)s %%") % {"number": round(share)}
 

@@ -452,11 +452,14 @@ class JobViewSet(
 
     @extend_schema(request=TrainingRequest, responses={202: JobSerializer})
     def create(self, request: Request) -> Response:
-        """Let a release be trained from what people decided. 409 `job_runs` where one is."""
+        """Let a release be trained from what people decided. 409 `job_runs` where one is,
+        `too_few_verdicts` where they decided too little; that says about how many are missing."""
         given = TrainingRequest(data=request.data)
         given.is_valid(raise_exception=True)
         try:
             job = starting.training(by=person(request), **given.validated_data)
+        except starting.TooFewVerdicts as few:
+            raise Conflict(str(few), code="too_few_verdicts", **few.details) from few
         except starting.StartRefused as refused:
             raise serializers.ValidationError({refused.field: [str(refused)]}) from refused
         except jobs.JobRuns as error:

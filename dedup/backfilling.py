@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
@@ -25,6 +25,7 @@ from dedup import jobs, releases, shortlist
 from dedup.feedback import Groups
 from dedup.ml.pairs import Pair, Scorer
 from dedup.models import Flag, Job, Release
+from dedup.models.flag import FlagQuerySet
 from dedup.texts import text_of
 from support import outbox
 from support.models import OutboxEntry, Question, User
@@ -166,31 +167,47 @@ def _end(job: Job, state: str, now: datetime) -> Job:
 
 
 def report(job: Job, *, now: datetime | None = None) -> dict[str, Any]:
-    """What came of a job: figures, and the ids of the questions of the largest clusters."""
+    """What came of a job: figures, and the ids of the questions of the largest clusters.
+
+    All are of the checks of this job alone: what people asked meanwhile, and what was flagged
+    before, is not in them.
+    """
     begun, ended = job.started_at or job.put_at, job.ended_at or now or timezone.now()
-    flagged = Flag.objects.filter(
-        lane=Flag.Lane.FLAGGED, flagged_at__gte=begun, flagged_at__lte=ended
-    )
-    found = clusters()
-    stuck = OutboxEntry.objects.quarantined().filter(put_at=job.put_at)
+    entries = OutboxEntry.objects.filter(put_at=job.put_at, is_background=True)
+    flags = found_by(job)
+    joined = clusters(flags)
     return {
-        "questions": job.done,
-        "unchecked": stuck.count(),
-        "flagged": flagged.count(),
-        "likely": flagged.filter(probability__gte=F("release__sure_threshold")).count(),
-        "open": Flag.objects.open().flagged().count(),
-        "clusters": len(found),
-        "pairs": sum(len(members) == 2 for members in found),
-        "largest": found[:LARGEST],
+        "questions": entries.filter(settled_at__isnull=False).count(),
+        "unchecked": entries.quarantined().count(),
+        "flagged": flags.count(),
+        "likely": likely(flags).count(),
+        "open": flags.open().count(),
+        "clusters": len(joined),
+        "pairs": sum(len(members) == 2 for members in joined),
+        "largest": joined[:LARGEST],
         "seconds": round((ended - begun).total_seconds(), 1),
     }
 
 
-def clusters() -> list[list[int]]:
-    """Ids of the live questions that likely open flags hold together, largest cluster first."""
-    likely = Flag.objects.open().flagged().filter(probability__gte=F("release__sure_threshold"))
-    edges = likely.across_threads().values_list("low", "high")  # type: ignore[misc]
-    return components(list(edges))
+def found_by(job: Job) -> FlagQuerySet:
+    """Pairs that checks of this job flagged: a check settles its entry at the moment at which it
+    flags, and the entry keeps the moment at which the job put it, until its question is edited."""
+    checks = OutboxEntry.objects.filter(
+        Q(question=OuterRef("older")) | Q(question=OuterRef("newer")),
+        put_at=job.put_at, is_background=True, settled_at=OuterRef("flagged_at"),
+    )  # fmt: skip
+    begun = job.started_at or job.put_at
+    return Flag.objects.flagged().filter(Exists(checks), flagged_at__gte=begun)
+
+
+def likely(flags: FlagQuerySet) -> FlagQuerySet:
+    """Those that their release is sure of."""
+    return flags.filter(probability__gte=F("release__sure_threshold"))
+
+
+def clusters(flags: FlagQuerySet) -> list[list[int]]:
+    """Ids of the questions that the likely ones of these flags hold together, largest first."""
+    return components(list(likely(flags).values_list("older_id", "newer_id")))
 
 
 def components(edges: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -8,6 +8,7 @@ from django.conf import settings
 from dedup import releases
 from dedup.ml.artifact import ArtifactRefused, Manifest, read_manifest
 from dedup.models import Release
+from support.templatetags.texts import in_percent
 
 NO_STUDENT = "it is no student: its manifest names no teacher and no floor"
 
@@ -55,8 +56,8 @@ def _chosen_floor(manifest: Manifest, release: Release) -> float:
         raise ArtifactRefused(f"it learned from {teacher['name']}, not from {release} as it is")
     if release.threshold < cascade["threshold"]:
         raise ArtifactRefused(
-            f"its floor was chosen for a threshold of {cascade['threshold']:.3f}; it is"
-            f" {release.threshold:.3f} now"
+            f"its floor was chosen for a threshold of {in_percent(cascade['threshold'])}; it"
+            f" is {in_percent(release.threshold)} now"
         )
     if not cascade["floor"] > 0:
         raise ArtifactRefused(

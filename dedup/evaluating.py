@@ -169,11 +169,7 @@ def examine(
 
 def held_pairs() -> Held:
     """Pairs of the part that nothing is fitted on, of the lanes whose chance is known."""
-    chosen = [
-        label
-        for label in feedback.labels()
-        if label.part == "hold" and label.share and label.lane in feedback.MEASURED
-    ]
+    chosen = feedback.measurable(feedback.labels(), "hold")
     return Held(
         [label.pair for label in chosen],
         np.asarray([label.label for label in chosen], float),

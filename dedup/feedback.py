@@ -90,6 +90,13 @@ def labels(*, until: datetime | None = None) -> list[Label]:
     return _in_parts(found, edges)
 
 
+def measurable(known: Iterable[Label], part: str) -> list[Label]:
+    """The labels of a part that can be measured with: asked about by a known chance."""
+    return [
+        label for label in known if label.part == part and label.lane in MEASURED and label.share
+    ]
+
+
 def _all_said(until: datetime | None) -> dict[Ends, list[_Said]]:
     """Verdicts by pair: of each, decisions and second opinions on its texts."""
     said: dict[Ends, list[_Said]] = defaultdict(list)

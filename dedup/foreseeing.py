@@ -100,9 +100,9 @@ class Promise:
 
     @property
     def slide(self) -> str:
-        """The first place of the slider that keeps it."""
+        """The first place of the slider that keeps it, in percent."""
         at = math.ceil(THOUSAND * (self.threshold or 1.0) - 1e-9) / THOUSAND
-        return f"{max(at, moving.LOWEST):.3f}"
+        return f"{100 * max(at, moving.LOWEST):.1f}"
 
 
 def known(release: Release) -> Cases:

@@ -21,10 +21,12 @@ class TrainingForm(forms.Form):
         help_text=_("Afresh takes more verdicts, and forgets what earlier ones taught."),
     )
     precision = forms.FloatField(
-        label=_("Wanted precision of what is flagged"),
+        label=_("Wanted precision of what is flagged, in percent"),
         required=False,
-        help_text=_("Between 0 and 1, such as 0.5; empty: as the release in service."),
-        widget=forms.NumberInput(attrs={"step": "0.01", "min": "0.01", "max": "0.99"}),
+        min_value=1,
+        max_value=99,
+        help_text=_("Such as 50; empty: as the release in service."),
+        widget=forms.NumberInput(attrs={"step": "1"}),
     )
     epochs = forms.IntegerField(
         label=_("Times over the verdicts"),
@@ -41,6 +43,10 @@ class TrainingForm(forms.Form):
         help_text=_("Empty: of the one in service, the day and a number."),
         widget=forms.TextInput(attrs={"dir": "ltr", "autocomplete": "off"}),
     )  # fmt: skip
+
+    def clean_precision(self) -> float | None:
+        given: float | None = self.cleaned_data["precision"]
+        return None if given is None else given / 100
 
 
 class AdoptingForm(forms.Form):
@@ -69,6 +75,7 @@ class AdoptingForm(forms.Form):
 
 
 def add_refusal(form: forms.Form, refused: starting.StartRefused) -> None:
-    """Say at its field why something cannot be begun, in the reader's words."""
+    """Say at its field, or above all of them, why something cannot be begun, in the reader's
+    words."""
     details: dict[str, Any] = refused.details
-    form.add_error(refused.field, gettext(refused.said) % details)
+    form.add_error(refused.field or None, gettext(refused.said) % details)

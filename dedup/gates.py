@@ -10,11 +10,13 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from django.utils.formats import number_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from dedup.ml.evaluation import psi
+from support.templatetags.texts import language
 
 OPEN, SHUT, UNKNOWN = "open", "shut", "unknown"
 ALPHA = 0.05  # how probable a false alarm over all segments together may be
@@ -24,8 +26,39 @@ FEWEST_SHADOWED = 500  # pairs judged in the shadow
 # thumb of credit scoring (Siddiqi 2006, "Credit Risk Scorecards", chapter 6).
 MOST_DRIFT = 0.25
 FLAGS_LOW, FLAGS_HIGH = 0.5, 2.0  # times as many flags as the active release's
+TITLES = {
+    "files": _("Its files are those that were added"),
+    "golden": _("Pairs with known scores come out right"),
+    "labels": _("Enough pairs that people judged"),
+    "overall": _("On all of them it is not worse than the release in service"),
+    "segments": _("In no segment is it worse"),
+    "latency": _("It is not much slower"),
+    "drift": _("On live questions it says much the same"),
+}
 WORSE_IF_LESS = ("average_precision", "recall_at_wanted")
 WORSE_IF_MORE = ("calibration_error",)
+
+NO_NAMES: Mapping[str, str] = {}
+# Segments, by the kind of what tells them apart.
+KINDS = {
+    "product": _("Product"),
+    "language": _("Language"),
+    "length": _("Length of the text"),
+    "account": _("Age of the account"),
+    "asker": _("Who asked"),
+}
+VALUES = {
+    "length": {
+        "short": _("Short"), "middle": _("Middle"),
+        "long": _("Long"),
+    },
+    "account": {
+        "new": _("Younger than 30 days"), "old": _("30 days or older"),
+    },
+    "asker": {
+        "guest": _("Guests"), "known": _("People with an account"),
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,13 +106,13 @@ def judge(shown: Shown) -> list[Gate]:
 
 
 def _files(shown: Shown) -> Gate:
-    title = _("Its files are those that were added")
+    title = TITLES["files"]
     found = shown.refused or str(_("Every hash is right."))
     return Gate("files", title, SHUT if shown.refused else OPEN, found, may_be_overruled=False)
 
 
 def _golden(shown: Shown) -> Gate:
-    title = _("Pairs with known scores come out right")
+    title = TITLES["golden"]
     if shown.is_proved:
         return Gate("golden", title, OPEN, str(_("Proved when it was evaluated.")), False)
     return Gate("golden", title, UNKNOWN, str(_("Evaluate it: that opens and proves it.")), False)
@@ -90,23 +123,44 @@ def _own(shown: Shown) -> Mapping[str, Any] | None:
 
 
 def _labels(shown: Shown) -> Gate:
-    title = _("Enough pairs that people judged")
+    title = TITLES["labels"]
     own = _own(shown)
     if own is None:
         return Gate("labels", title, UNKNOWN, _unmeasured())
-    counts = _("%(pairs)s pairs, %(duplicates)s of them duplicates, in %(clusters)s groups.") % own
-    return Gate("labels", title, OPEN if own["figures"] else SHUT, str(counts))
+    counts = gettext("%(pairs)s pairs, %(duplicates)s of them duplicates, in %(clusters)s groups.")
+    said = gettext("Measured on:") + " " + counts % own
+    if own["figures"]:
+        return Gate("labels", title, OPEN, said)
+    return Gate("labels", title, SHUT, f"{said} {gettext('Missing:')} {_missing(own)}.")
 
 
-def _unmeasured() -> str:
-    return str(_("Evaluate it beside the release in service."))
+def _missing(own: Mapping[str, Any]) -> str:
+    """Of what there are too few judged pairs, and how many more it takes."""
+    fewest = own["fewest"]
+    others = own["pairs"] - own["duplicates"]
+    pairs, duplicates = fewest["pairs"] - own["pairs"], fewest["duplicates"] - own["duplicates"]
+    none, groups = fewest["duplicates"] - others, fewest["clusters"] - own["clusters"]
+    words = [
+        (pairs, ngettext("%(count)s pair", "%(count)s pairs", pairs)),
+        (duplicates, ngettext("%(count)s duplicate", "%(count)s duplicates", duplicates)),
+        (none, ngettext("%(count)s pair that is none", "%(count)s pairs that are none", none)),
+        (groups, ngettext("%(count)s group of questions", "%(count)s groups of questions", groups)),
+    ]
+    return gettext(", ").join(said % {"count": count} for count, said in words if count > 0)
+
+
+def _unmeasured(own: Mapping[str, Any] | None = None) -> str:
+    """What is to be done where there is no figure: measure, or judge more pairs first."""
+    if own is None or own["figures"]:
+        return gettext("Evaluate it beside the release in service.")
+    return gettext("It was measured on too few pairs to tell: see above what is missing.")
 
 
 def _overall(shown: Shown) -> Gate:
-    title = _("On all of them it is not worse than the release in service")
+    title = TITLES["overall"]
     own = _own(shown)
     if own is None or not own.get("leads"):
-        return Gate("overall", title, UNKNOWN, _unmeasured())
+        return Gate("overall", title, UNKNOWN, _unmeasured(own))
     worse = list(_worse(own["leads"], tests=1))
     said = "; ".join(worse or [_lead(name, own["leads"]) for name in WORSE_IF_LESS])
     return Gate("overall", title, SHUT if worse else OPEN, said)
@@ -115,19 +169,29 @@ def _overall(shown: Shown) -> Gate:
 def _segments(shown: Shown) -> Gate:
     """By average precision; as many segments as are compared, so much wider is each interval
     (Bonferroni), so that one of them all is called worse by mere chance only now and then."""
-    title = _("In no segment is it worse")
+    title = TITLES["segments"]
     own = _own(shown)
     if own is None or not own.get("leads"):
-        return Gate("segments", title, UNKNOWN, _unmeasured())
+        return Gate("segments", title, UNKNOWN, _unmeasured(own))
     rows = [(kind, row) for kind, values in own["segments"].items() for row in values]
     known = [(kind, row) for kind, row in rows if "average_precision" in row["leads"]]
     worse = []
     for kind, row in known:
         lead = {"average_precision": row["leads"]["average_precision"]}
-        worse += [f"{kind} {row['value']}: {said}" for said in _worse(lead, tests=len(known))]
+        name = f"{KINDS.get(kind, kind)} {value_words(kind, row['value'])}"
+        worse += [f"{name}: {said}" for said in _worse(lead, tests=len(known))]
     counted = _("%(known)s segments compared; of %(few)s more there are too few pairs.")
     said = "; ".join(worse) or counted % {"known": len(known), "few": len(rows) - len(known)}
     return Gate("segments", title, SHUT if worse else OPEN, str(said))
+
+
+def value_words(kind: str, value: str, products: Mapping[str, str] = NO_NAMES) -> str:
+    """A segment's value as people call it."""
+    if kind == "product":
+        return products.get(value, value)
+    if kind == "language":
+        return language(value) if value else gettext("Not recognised")
+    return str(VALUES.get(kind, {}).get(value, value))
 
 
 def _worse(leads: Mapping[str, Mapping[str, float]], *, tests: int) -> Iterator[str]:
@@ -146,21 +210,29 @@ def widened(lead: Mapping[str, float], tests: int) -> tuple[float, float]:
 
 
 NAMES = {
-    "average_precision": _("average precision"),
-    "recall_at_wanted": _("recall at the wanted precision"),
-    "calibration_error": _("calibration error"),
+    "average_precision": _("ranking (average precision)"),
+    "recall_at_wanted": _("duplicates found at the wanted precision (recall)"),
+    "calibration_error": _("how far probabilities are off (calibration error)"),
 }
 
 
 def _lead(name: str, leads: Mapping[str, Mapping[str, float]]) -> str:
     if name not in leads:
         return str(_("%(figure)s: not known") % {"figure": NAMES[name]})
-    lead = leads[name]
-    return f"{NAMES[name]} {lead['value']:+.3f} ({lead['low']:+.3f} – {lead['high']:+.3f})"
+    lead = {key: points(leads[name][key]) for key in ("value", "low", "high")}
+    said = gettext("%(figure)s %(value)s points (%(low)s to %(high)s)")
+    return said % {"figure": NAMES[name], **lead}
+
+
+def points(difference: float) -> str:
+    """A difference of shares in hundredths, with its sign."""
+    hundredths = round(100 * difference, 1)
+    sign = "+" if hundredths > 0 else "−" if hundredths < 0 else "±"
+    return f"{sign}{number_format(abs(hundredths), 1)}"
 
 
 def _latency(shown: Shown) -> Gate:
-    title = _("It is not much slower")
+    title = TITLES["latency"]
     report = shown.report or {}
     if not report.get("speed") or not report.get("speed_against"):
         return Gate("latency", title, UNKNOWN, _unmeasured())
@@ -171,7 +243,7 @@ def _latency(shown: Shown) -> Gate:
 
 
 def _drift(shown: Shown) -> Gate:
-    title = _("On live questions it says much the same")
+    title = TITLES["drift"]
     seen = shown.shadowed
     count = len(seen.shadow) if seen else 0
     if seen is None or count < FEWEST_SHADOWED:
@@ -184,9 +256,13 @@ def _drift(shown: Shown) -> Gate:
     ratio = (after + 1) / (before + 1)
     is_open = index < MOST_DRIFT and FLAGS_LOW <= ratio <= FLAGS_HIGH
     said = gettext(
-        "Of %(count)s pairs it would flag %(after)s, the other %(before)s; PSI %(index)s."
+        "Of %(count)s pairs it would flag %(after)s, the other %(before)s. How far its scores lie"
+        " from the other's (stability index, PSI): %(index)s, where less than %(most)s is asked."
     )
-    said = said % {"count": count, "after": after, "before": before, "index": f"{index:.3f}"}
+    said = said % {
+        "count": count, "after": after, "before": before, "index": number_format(index, 2),
+        "most": number_format(MOST_DRIFT, 2),
+    }  # fmt: skip
     return Gate("drift", title, OPEN if is_open else SHUT, said)
 
 

@@ -55,11 +55,6 @@ STEPS = [
 
 NO_RELEASE = gettext_noop("No release is in service: a training begins from one.")
 NOT_WHOLE = gettext_noop("The files of the release in service are not what they were: %(reason)s")
-TOO_FEW = gettext_noop(
-    "Of %(labels)d verdicts on pairs that were flagged or drawn at random, which are kept to"
-    " calibrate on, %(duplicates)d are duplicates; it takes %(enough)d, with %(fewest)d of each"
-    " kind. All in all, that is about %(all)d decided pairs."
-)
 ONE_KIND = gettext_noop("All verdicts to learn from say the same: it takes duplicates and others.")
 OTHER_KIND = gettext_noop(
     "The cross-encoder of the release in service is of another kind: train from the base instead."
@@ -109,7 +104,7 @@ def _make(run: jobs.Run, work: Path) -> Release:
     parent, folder = parent_release(), writable_folder()
     known = feedback.labels(until=run.job.started_at)
     tune, hold = asked(known, "tune"), asked(known, "hold")
-    _require_enough(tune)
+    starting.require_verdicts(known)
     before = releases.folder_of(parent)
     is_current = run.params["base"] == "current"
     if is_current and not refitting.can_go_on(before):
@@ -155,19 +150,9 @@ def asked(known: Sequence[Label], part: str) -> list[Asked]:
     """The labels of a part that can be measured with: asked about by a known chance."""
     return [
         Asked(label.pair.older, label.pair.newer, label.label, label.share, label.weight)
-        for label in known
-        if label.part == part and label.lane in feedback.MEASURED and label.share
+        for label in feedback.measurable(known, part)
+        if label.share
     ]
-
-
-def _require_enough(tune: Sequence[Asked]) -> None:
-    if refitting.enough(tune):
-        return
-    share = next(share for part, share in feedback.PARTS if part == "tune")
-    raise jobs.JobFailed(
-        TOO_FEW, labels=len(tune), duplicates=sum(int(row.label) for row in tune),
-        enough=refitting.ENOUGH, fewest=refitting.FEWEST, all=round(refitting.ENOUGH / share),
-    )  # fmt: skip
 
 
 def _name(work: Path, parent: Release, *, wanted: str) -> str:

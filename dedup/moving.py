@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from dedup.models import Flag, FlagQuerySet, Release, Review, Score, ThresholdChange
 from support import audit, outbox
 from support.models import User
+from support.templatetags.texts import in_percent
 
 Which = ThresholdChange.Which
 COLUMN = {
@@ -39,7 +40,7 @@ class ThresholdMoved(ThresholdRefused):
     def __init__(self, now_at: float) -> None:
         super().__init__(
             _("Meanwhile somebody moved it to %(value)s. Look again, then move it.")
-            % {"value": f"{now_at:.3f}"}
+            % {"value": in_percent(now_at)}
         )
         self.now_at = now_at
 
@@ -163,7 +164,7 @@ def require_order(release: Release) -> None:
     """Raises OutOfOrder or ThresholdRefused where its thresholds make no sense together."""
     values = [release.suggestion_floor, release.threshold, release.sure_threshold]
     if not all(LOWEST <= value <= HIGHEST for value in values):
-        raise ThresholdRefused(_("A threshold lies between 0.01 and 1."))
+        raise ThresholdRefused(_("A threshold lies between 1 and 100 %."))
     if values != sorted(values):
         raise OutOfOrder(
             _("Suggestions begin at or below the flag threshold, and “sure” at or above it.")

@@ -1,13 +1,17 @@
 """What long work can be asked for, by a page, a program or a command: checked before it begins."""
 
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext_noop
 
-from dedup import jobs, releases
+from dedup import feedback, jobs, releases
+from dedup.feedback import Label
+from dedup.ml import calibration
 from dedup.models import Job, Release
 from support.models import User
 
@@ -33,12 +37,23 @@ NO_CHECKPOINT = gettext_noop(
 NO_LANGUAGE = gettext_noop("A language is named by two or three letters, such as en.")
 
 
+TOO_FEW = gettext_noop(
+    "More verdicts on pairs that were flagged or drawn are needed: about %(all)d, at least"
+    " %(duplicates)d of them on duplicates and %(others)d on pairs that are none. One in"
+    " %(one_in)d is kept to calibrate on: %(kept)d so far, where it takes %(enough)d."
+)
+
+
 class StartRefused(jobs.JobFailed):
     """What was asked for cannot be begun; `field` names what is wrong with it."""
 
     def __init__(self, field: str, said: str, **details: object) -> None:
         super().__init__(said, **details)
         self.field = field
+
+
+class TooFewVerdicts(StartRefused):
+    """People decided too little for a training; `details` say how much of what is missing."""
 
 
 def training(
@@ -54,7 +69,7 @@ def training(
     """Put the training of a release from the portal's verdicts in line.
 
     `precision` is the one wanted of what is flagged; without one, that of the release in service.
-    Raises StartRefused, and jobs.JobRuns where one waits or runs.
+    Raises StartRefused, TooFewVerdicts, and jobs.JobRuns where one waits or runs.
     """
     most = settings.DEDUP_TRAINING_MINUTES
     minutes = most if minutes is None else minutes
@@ -64,11 +79,38 @@ def training(
     _require(0 <= seed < 2**31, "seed", NO_SEED)
     _require(precision is None or 0 < precision < 1, "precision", NO_PRECISION)
     _require_free(name)
+    if Job.objects.unfinished().filter(kind=Job.Kind.TRAIN).exists():
+        raise jobs.JobRuns(Job.Kind.TRAIN)
+    require_verdicts(feedback.labels())
     params = {
         "base": base, "epochs": epochs, "minutes": minutes, "seed": seed, "precision": precision,
         "name": name,
     }  # fmt: skip
     return jobs.start(kind=Job.Kind.TRAIN, params=params, by=by)
+
+
+def require_verdicts(known: Sequence[Label]) -> None:
+    """Raises TooFewVerdicts where so few labels leave too few to calibrate on.
+
+    What is missing there is told as so many more decided pairs: on which side of the split one
+    comes to lie, nobody knows beforehand.
+    """
+    kept = feedback.measurable(known, "tune")
+    if calibration.enough([label.label for label in kept]):
+        return
+    share = dict(feedback.PARTS)["tune"]
+    same = sum(label.label > 0.5 for label in kept)
+
+    def missing(wanted: int, there: int) -> int:
+        return math.ceil(max(0, wanted - there) / share)
+
+    duplicates = missing(calibration.FEWEST, same)
+    others = missing(calibration.FEWEST, len(kept) - same)
+    raise TooFewVerdicts(
+        "", TOO_FEW, all=max(missing(calibration.ENOUGH, len(kept)), duplicates + others),
+        duplicates=duplicates, others=others, one_in=round(1 / share), kept=len(kept),
+        enough=calibration.ENOUGH,
+    )  # fmt: skip
 
 
 def distilling(

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Q
 from django.template.loader import render_to_string
+from django.utils import translation
 
 from dedup import alerts, drift, estimating, watching
 from dedup.agreement import Rate
@@ -54,6 +55,15 @@ class Week:
     def name(self) -> str:
         year, week, _day = self.begins_on.isocalendar()
         return f"{year}-W{week:02}"
+
+    @property
+    def year(self) -> str:
+        """The year that it is counted in: a text, since no number of so many."""
+        return str(self.begins_on.isocalendar().year)
+
+    @property
+    def number(self) -> int:
+        return self.begins_on.isocalendar().week
 
     @property
     def ends_on(self) -> date:
@@ -331,5 +341,6 @@ def _estimate(one: Any) -> dict[str, Any] | None:
 
 
 def as_markdown(found: Report) -> str:
-    """The report as a text that can be mailed or kept."""
-    return render_to_string("dedup/weekly.md", {"report": found}).strip() + "\n"
+    """The report as a text that can be mailed or kept, in English as all that commands say."""
+    with translation.override("en"):
+        return render_to_string("dedup/weekly.md", {"report": found}).strip() + "\n"

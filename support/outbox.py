@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 CHECK_TASK = "dedup.tasks.check_waiting"
 MOST_ATTEMPTS = 3
+LATE_SECONDS = 60.0  # what waits for longer has nobody who checks it, if nobody is at work
+LONG_SECONDS = 600.0  # and this is late whoever is
 SOMEBODY = "?"  # checked a question before it was written down which release did
 BREAK_SECONDS = 5.0  # after a message that could not be sent, none is tried for so long
 # Measured on a dead Redis: without any retry, Celery waits longer than with one.
@@ -257,6 +259,19 @@ def seconds_behind(now: datetime) -> float:
     )
     first = oldest.first()
     return max(0.0, (now - first).total_seconds()) if first else 0.0
+
+
+def is_late(now: datetime) -> bool:
+    """Whether somebody waits for longer than they should: and nobody is at work, or for long.
+
+    After an import, or as a demo begins, many wait while a worker checks one after the other: that
+    is no lateness to tell everybody of.
+    """
+    behind = seconds_behind(now)
+    if behind <= LATE_SECONDS:
+        return False
+    is_at_work = OutboxEntry.objects.waiting().filter(leased_until__gt=now)
+    return behind > LONG_SECONDS or not is_at_work.exists()
 
 
 def has_waiting(now: datetime) -> bool:

@@ -3,7 +3,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 
-from dedup import blind, scoring, suggesting
+from dedup import blind, scoring, starting, suggesting
 from support import outbox, permissions
 from tests.factories import ReleaseFactory, UserFactory
 from tests.fakes import NEITHER, Dice, FakeScorer
@@ -75,3 +75,9 @@ def scorer(db, monkeypatch):
     monkeypatch.setattr(scoring, "active_scorer", lambda: (release, fake))
     fake.release = release
     return fake
+
+
+@pytest.fixture
+def enough_verdicts(monkeypatch):
+    """A training may begin, whatever people decided: for tests of something else."""
+    monkeypatch.setattr(starting, "require_verdicts", lambda known: None)

@@ -411,7 +411,7 @@ class World:
 
 
 @pytest.fixture
-def world(customer, agent, admin):
+def world(customer, agent, admin, enough_verdicts):
     other = UserFactory()
     public = QuestionFactory(asked_by=other)
     rows = {

@@ -20,6 +20,7 @@ from dedup.ml.artifact import ArtifactRefused, verify
 from dedup.models import Release
 from support import notifications, outbox
 from support.models import Notification, OutboxEntry
+from support.templatetags.texts import in_percent
 
 GOOD, NOTE, BROKEN, UNKNOWN = "good", "note", "broken", "unknown"
 LATE_SECONDS = 60.0  # what waits longer than this has nobody who checks it
@@ -184,7 +185,7 @@ def _release() -> Iterator[Finding]:
         yield Finding("release", BROKEN, f"{release}: {error}", back)
         return
     yield Finding(
-        "release", GOOD, f"{release}, files as they were, threshold {release.threshold:.3f}"
+        "release", GOOD, f"{release}, files as they were, threshold {in_percent(release.threshold)}"
     )
     yield _golden(release, back)
     yield from _cascade(release)

@@ -40,7 +40,8 @@ def read_manifest(folder: Path) -> Manifest:
         content = (Path(folder) / MANIFEST).read_bytes()
         raw = json.loads(content)
     except (OSError, ValueError) as error:
-        raise ArtifactRefused(f"manifest.json cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error  # a page names no path here
+        raise ArtifactRefused(f"manifest.json cannot be read: {why}") from error
     missing = REQUIRED_KEYS - raw.keys() if isinstance(raw, dict) else REQUIRED_KEYS
     if missing:
         raise ArtifactRefused(f"manifest.json lacks {', '.join(sorted(missing))}")

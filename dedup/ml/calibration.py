@@ -1,11 +1,20 @@
 """Raw score and cosine -> probability, by logistic regression (Platt 1999)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dedup.ml.pairs import Values
+
+ENOUGH = 60  # labels to calibrate on; fewer say next to nothing of a probability
+FEWEST = 12  # of each kind among them
+
+
+def enough(labels: Sequence[float]) -> bool:
+    """Whether labels can carry a calibration."""
+    duplicates = sum(label > 0.5 for label in labels)
+    return len(labels) >= ENOUGH and FEWEST <= duplicates <= len(labels) - FEWEST
 
 
 @dataclass(frozen=True)

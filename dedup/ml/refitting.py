@@ -19,7 +19,8 @@ import torch
 from transformers import BertForSequenceClassification
 
 from dedup.ml.building import WANTED, golden_pairs, making, pictures, save_tokenizer, write_down
-from dedup.ml.calibration import Calibration, fit_calibration, trust
+from dedup.ml.calibration import ENOUGH, Calibration, fit_calibration, trust
+from dedup.ml.calibration import enough as are_enough
 from dedup.ml.card import refitted_card
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled
@@ -29,8 +30,6 @@ from dedup.ml.measuring import Measured, Reported
 from dedup.ml.release import ReleaseScorer, open_release
 from dedup.ml.thresholds import promised_threshold
 
-ENOUGH = 60  # labels to calibrate on; fewer say next to nothing of a probability
-FEWEST = 12  # of each kind among them
 HALVED = 2 * ENOUGH  # from so many on, thresholds are chosen on labels that calibrated nothing
 CONFIDENCE = 0.95
 SEED = 17
@@ -99,8 +98,7 @@ class Judged:
 
 def enough(rows: Sequence[Asked]) -> bool:
     """Whether labels can carry a calibration."""
-    duplicates = sum(row.label > 0.5 for row in rows)
-    return len(rows) >= ENOUGH and FEWEST <= duplicates <= len(rows) - FEWEST
+    return are_enough([row.label for row in rows])
 
 
 def can_go_on(release: Path) -> bool:

@@ -1,5 +1,6 @@
 """Long work in the background, and how far it is."""
 
+from datetime import timedelta
 from typing import Self
 
 from django.db import models
@@ -91,6 +92,16 @@ class Job(models.Model):
     def is_by_checks(self) -> bool:
         """Whether those who check questions do it, and no worker for long work."""
         return self.kind in self.BY_CHECKS
+
+    @property
+    def waited(self) -> timedelta:
+        """How long it waited before it began, so far, or until somebody ended it."""
+        return (self.started_at or self.ended_at or timezone.now()) - self.put_at
+
+    @property
+    def took(self) -> timedelta | None:
+        """How long it ran, or runs so far; None where it never began."""
+        return (self.ended_at or timezone.now()) - self.started_at if self.started_at else None
 
     @property
     def percent(self) -> int | None:

@@ -374,6 +374,7 @@ def number_words(value: float) -> str:
     return number_format(round(value, decimals), use_l10n=True)
 
 
+@register.filter
 def share_words(share: float) -> str:
     """0.934 as 93.4 %, 0.5 as 50 %."""
     number = round(100 * share, 1)

@@ -1,4 +1,6 @@
-"""How long work still takes, in words."""
+"""How long work took and still takes, in words."""
+
+from datetime import timedelta
 
 from django import template
 from django.utils.translation import gettext, ngettext
@@ -18,6 +20,22 @@ def time_left(seconds: float) -> str:
     hours = round(minutes / 60)
     said = ngettext("about %(count)d hour left", "about %(count)d hours left", hours)
     return said % {"count": hours}
+
+
+@register.filter
+def lasted(time: timedelta | None) -> str:
+    """How long something took: 12 s, 3 min 20 s, 1 h 5 min."""
+    if time is None:
+        return "–"
+    seconds = max(0, round(time.total_seconds()))
+    if seconds < 60:
+        return gettext("%(number)s s") % {"number": seconds}
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        known = {"minutes": minutes, "seconds": seconds}
+        return gettext("%(minutes)s min %(seconds)s s") % known
+    hours, minutes = divmod(minutes, 60)
+    return gettext("%(hours)s h %(minutes)s min") % {"hours": hours, "minutes": minutes}
 
 
 @register.filter

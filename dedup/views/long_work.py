@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -12,14 +13,14 @@ from dedup.forms import AdoptingForm, TrainingForm, add_refusal
 from dedup.models import Job
 from support.http import HtmxRequest
 
-RECENT = 20  # jobs on the page
+ON_A_PAGE = 20  # jobs
 starters_only = permission_required("dedup.start_job", raise_exception=True)
 
 
 @require_GET
 @starters_only
 def show_jobs(request: HtmxRequest) -> HttpResponse:
-    """What was started of late, and forms to start more."""
+    """What was started, newest first, and forms to start more."""
     return _page(request)
 
 
@@ -99,8 +100,9 @@ def _page(
     adopting: AdoptingForm | None = None,
 ) -> HttpResponse:
     is_refused = training is not None or adopting is not None
+    started = Job.objects.select_related("by").order_by("-pk")
     context = {
-        "jobs": Job.objects.select_related("by").order_by("-pk")[:RECENT],
+        "page": Paginator(started, ON_A_PAGE).get_page(request.GET.get("page")),
         "training": training or TrainingForm(initial=starting.defaults()),
         "adopting": adopting or AdoptingForm(),
         "checkpoints": [folder.name for folder in starting.checkpoints()],

@@ -14,41 +14,31 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from dedup import jobs, reports
+from dedup.gates import KINDS, points, value_words
 from dedup.ml.evaluation import Bin
 from dedup.models import Job, Release, Report
+from dedup.models.job import JobQuerySet
 from dedup.templatetags.charts import Mark, Series, interval_words, number_words, share_words
 from support.http import HtmxRequest
 from support.models import Product
-from support.templatetags.texts import language
+from support.templatetags.texts import in_percent, language
 
 FIGURES = {
-    "average_precision": gettext_lazy("Ranking: average precision"),
-    "recall_at_wanted": gettext_lazy("Duplicates found at the wanted precision"),
-    "precision": gettext_lazy("Flags that are right, at the threshold"),
-    "recall": gettext_lazy("Duplicates found, at the threshold"),
-    "calibration_error": gettext_lazy("How far probabilities are off"),
+    "average_precision": gettext_lazy("Ranking (average precision, AP)"),
+    "recall_at_wanted": gettext_lazy("Duplicates found at the wanted precision (recall)"),
+    "precision": gettext_lazy("Flags that are right, at the threshold (precision)"),
+    "recall": gettext_lazy("Duplicates found, at the threshold (recall)"),
+    "calibration_error": gettext_lazy(
+        "How far probabilities are off (expected calibration error, ECE)"
+    ),
 }
 SEGMENT_FIGURES = ("average_precision", "precision", "recall", "calibration_error")
 LESS_IS_BETTER = {"calibration_error"}
-KINDS = {
-    "product": gettext_lazy("Product"),
-    "language": gettext_lazy("Language"),
-    "length": gettext_lazy("Length of the text"),
-    "account": gettext_lazy("Age of the account"),
-    "asker": gettext_lazy("Who asked"),
+METRICS = {
+    "AP": gettext_lazy("ranking (average precision, AP)"),
+    "MAP": gettext_lazy("ranking, mean over questions (MAP)"),
+    "MRR": gettext_lazy("how far up the first right one stands (MRR)"),
 }
-VALUES = {
-    "length": {
-        "short": gettext_lazy("Short"), "middle": gettext_lazy("Middle"),
-        "long": gettext_lazy("Long"),
-    },
-    "account": {
-        "new": gettext_lazy("Younger than 30 days"), "old": gettext_lazy("30 days or older"),
-    },
-    "asker": {
-        "guest": gettext_lazy("Guests"), "known": gettext_lazy("People with an account"),
-    },
-}  # fmt: skip
 
 may_see = permission_required("dedup.activate_release", raise_exception=True)
 
@@ -96,13 +86,6 @@ class Lead:
         return cls(str(FIGURES[key]), points(found["value"]), between, chance, verdict, kind)
 
 
-def points(difference: float) -> str:
-    """A difference of shares in hundredths, with its sign."""
-    hundredths = round(100 * difference, 1)
-    sign = "+" if hundredths > 0 else "−" if hundredths < 0 else "±"
-    return f"{sign}{number_words(abs(hundredths))}"
-
-
 NOTHING = {"pairs": 0, "duplicates": 0, "clusters": 0}  # of a report that looked at no own pairs
 
 
@@ -112,19 +95,33 @@ def show(request: HtmxRequest, pk: int) -> HttpResponse:
     """A release with its newest report."""
     release = get_object_or_404(Release.objects.select_related("activated_by"), pk=pk)
     report = reports.newest(release)
-    evaluations = Job.objects.filter(kind=Job.Kind.EVALUATE)
-    last = evaluations.filter(params__release=pk).order_by("-pk").first()
+    last = measurements().filter(params__release=pk).order_by("-pk").first()
     context = {
         "release": release,
         "has_files": reports.has_files(release),
         "facts": facts(release),
-        "running": evaluations.unfinished().first(),
+        **being_measured(release),
         "failed": last if last and last.state == Job.State.FAILED else None,
         "may_start": request.user.has_perm("dedup.start_job"),
         "report": report,
         **(of_report(report) if report else {}),
     }
     return render(request, "dedup/release.html", context)
+
+
+def measurements() -> JobQuerySet:
+    """Evaluations, of whatever release."""
+    return Job.objects.filter(kind=Job.Kind.EVALUATE)
+
+
+def being_measured(release: Release) -> dict[str, Any]:
+    """What `dedup/being_measured.html` shows: the evaluation under way, and whether it is of this
+    release."""
+    running = measurements().unfinished().first()
+    return {
+        "running": running,
+        "is_of_this": running and running.params.get("release") == release.pk,
+    }
 
 
 def facts(release: Release) -> list[tuple[str, str]]:
@@ -136,9 +133,9 @@ def facts(release: Release) -> list[tuple[str, str]]:
         (_("Made from"), str(parent.get("name") or raw.get("base") or "")),
         (_("Labels learned from"), number_words(labels["train"]) if "train" in labels else ""),
         (_("Languages"), ", ".join(language(code) for code in sorted(release.languages))),
-        (_("Flags from"), share_words(release.threshold)),
-        (_("Suggests from"), share_words(release.suggestion_floor)),
-        (_("Is sure from"), share_words(release.sure_threshold)),
+        (_("Flags from"), in_percent(release.threshold)),
+        (_("Suggests from"), in_percent(release.suggestion_floor)),
+        (_("Is sure from"), in_percent(release.sure_threshold)),
     ]
     return [(name, value) for name, value in known if value]
 
@@ -208,15 +205,6 @@ def segment_row(kind: str, row: Mapping[str, Any], names: Mapping[str, str]) -> 
     }
 
 
-def value_words(kind: str, value: str, products: Mapping[str, str]) -> str:
-    """A segment's value as people call it."""
-    if kind == "product":
-        return products.get(value, value)
-    if kind == "language":
-        return language(value) if value else _("Not recognised")
-    return str(VALUES.get(kind, {}).get(value, value))
-
-
 def speed_facts(speed: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How fast it was, and where: names and values."""
     asked = _("One question against %(count)s") % {"count": speed["candidates"]}
@@ -236,7 +224,7 @@ def sets_of(found: Mapping[str, Any]) -> list[tuple[str, int, str, str, str, str
     rows = {**found.get("sets", {}), **found.get("intents", {})}
     rows = {key: found[key] for key in ("shortlists", "topics", "links") if key in found} | rows
     return [
-        (name, row["rows"], row["metric"],
+        (name, row["rows"], str(METRICS.get(row["metric"], row["metric"])),
          *(share_words(row[kind]) for kind in ("release", "cosine", "tfidf")))
         for name, row in rows.items()
     ]  # fmt: skip

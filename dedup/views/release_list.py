@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -10,8 +11,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from dedup import backfilling, gates, jobs, promoting, releases, reports
 from dedup.ml.artifact import ArtifactRefused
 from dedup.models import Job, Release
+from dedup.views.release import being_measured
 from support.http import HtmxRequest
 
+ON_A_PAGE = 20  # releases
 admins_only = permission_required("dedup.activate_release", raise_exception=True)
 
 
@@ -19,15 +22,15 @@ admins_only = permission_required("dedup.activate_release", raise_exception=True
 @admins_only
 def show(request: HtmxRequest) -> HttpResponse:
     """All releases: the one in service first, then the one in the shadow, then the newest."""
-    rows = list(
-        Release.objects.select_related("previous", "activated_by").order_by(
-            "-is_active", "shadow_since", "-added_at", "-pk"
-        )
+    ordered = Release.objects.select_related("previous", "activated_by").order_by(
+        "-is_active", "shadow_since", "-added_at", "-pk"
     )
-    active = next((release for release in rows if release.is_active), None)
-    found = reports.newest_of(rows)
+    page = Paginator(ordered, ON_A_PAGE).get_page(request.GET.get("page"))
+    active = Release.objects.filter(is_active=True).first()
+    found = reports.newest_of(page)
     context = {
-        "releases": [(release, found.get(release.pk)) for release in rows],
+        "page": page,
+        "releases": [(release, found.get(release.pk)) for release in page],
         "active": active,
         "older_checks": promoting.checked_by_others(active) if active else 0,
         "jobs": Job.objects.unfinished().order_by("put_at"),
@@ -66,15 +69,18 @@ def _gates(
 ) -> HttpResponse:
     found = promoting.judged(release)
     shut = gates.shut(found)
+    active = Release.objects.filter(is_active=True).first()
     context = {
         "release": release,
-        "active": Release.objects.filter(is_active=True).first(),
+        "active": active,
         "gates": found,
         "shut": shut,
         "may_overrule": all(gate.may_be_overruled for gate in shut),
         "reason": reason,
         "longest_reason": promoting.LONGEST_REASON,
         "refused": refused,
+        "report": reports.newest(release, against=active) if active else None,
+        **being_measured(release),
     }
     return render(request, "dedup/promote.html", context, status=409 if refused else 200)
 

@@ -7,7 +7,6 @@ from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.defaultfilters import floatformat
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -23,6 +22,7 @@ from dedup.replaying import DAYS
 from dedup.templatetags.charts import Series
 from dedup.views.request import whole_number
 from support.http import HtmxRequest
+from support.templatetags.texts import in_percent
 
 HISTORY = 20  # changes
 admins_only = permission_required("dedup.activate_release", raise_exception=True)
@@ -47,7 +47,7 @@ def move(request: HtmxRequest) -> HttpResponse:
     """Move a threshold from where the page showed it; 409 with the page where it was refused."""
     release = get_object_or_404(Release, pk=whole_number(request.POST.get("release")))
     which = _which(request.POST.get("which"))
-    before, after = _share(request.POST.get("before")), _share(request.POST.get("after"))
+    before, after = _number(request.POST.get("before")), _number(request.POST.get("after"))
     try:
         change = moving.move(
             release=release, which=which, before=before, after=after, by=request.user,
@@ -76,9 +76,7 @@ def take_back(request: HtmxRequest, pk: int) -> HttpResponse:
         at = moving.value_of(release, which)
         context = _context(request, release, which, at) | {"conflict": str(error)}
         return render(request, "dedup/thresholds.html", context, status=409)
-    messages.success(
-        request, _("Moved back to %(value)s.") % {"value": floatformat(change.before, 3)}
-    )
+    messages.success(request, _("Moved back to %(value)s.") % {"value": in_percent(change.before)})
     return redirect(_address(change.release, which))
 
 
@@ -96,7 +94,7 @@ def _which(text: str | None) -> Which:
     return Which(text) if text in Which.values else Which.FLAG
 
 
-def _share(text: str | None) -> float:
+def _number(text: str | None) -> float:
     """The number that a text is; what is none, the domain refuses."""
     try:
         return float((text or "").replace(",", "."))
@@ -105,14 +103,19 @@ def _share(text: str | None) -> float:
 
 
 def _wanted(request: HtmxRequest, release: Release, which: Which) -> float:
-    """Where the slider stands. Without a script its two inputs do not know of each other: the one
-    that was changed counts."""
+    """Where the slider stands: the form speaks in percent. Without a script its two inputs do not
+    know of each other: the one that was changed counts."""
     now = moving.value_of(release, which)
-    slid, typed, shown = (_share(request.GET.get(name)) for name in ("at", "number", "shown"))
-    chosen = typed if math.isfinite(typed) and typed != shown else slid
+    slid, typed, shown = (_number(request.GET.get(name)) for name in ("at", "number", "shown"))
+    chosen = (typed if math.isfinite(typed) and typed != shown else slid) / 100
     if not moving.LOWEST <= chosen <= moving.HIGHEST or abs(chosen - now) < 0.0005:
         return now
     return round(chosen, 3)
+
+
+def _slider(threshold: float) -> str:
+    """As the inputs have it, in percent and in every language with a point."""
+    return f"{100 * threshold:.1f}"
 
 
 def _chosen(text: str | None, choices: tuple[float, ...], default: float) -> float:
@@ -132,7 +135,8 @@ def _context(request: HtmxRequest, release: Release, which: Which, at: float) ->
         "release": release, "releases": Release.objects.order_by("-is_active", "-added_at"),
         "which": which, "kinds": Which.choices, "found": found, "at": at,
         "stands_at": moving.value_of(release, which), "is_moved": at != found.now.threshold,
-        "lowest": moving.LOWEST, "highest": moving.HIGHEST, "days": DAYS,
+        "slid_to": _slider(at), "lowest": _slider(moving.LOWEST),
+        "highest": _slider(moving.HIGHEST), "days": DAYS,
         "precision": (_rate(found.now.quality.precision), _rate(found.then.quality.precision)),
         "recall": (_rate(found.now.quality.recall), _rate(found.then.quality.recall)),
         "products": [(part, _rate(part.precision)) for part in found.products],
@@ -163,7 +167,7 @@ def _by_day(found: Consequences) -> list[Series]:
 
 def _moved(change: ThresholdChange) -> str:
     """What a move did."""
-    said = [_("Moved to %(value)s.") % {"value": floatformat(change.after, 3)}]
+    said = [_("Moved to %(value)s.") % {"value": in_percent(change.after)}]
     if change.withdrawn:
         words = ngettext(
             "%(count)s open pair left the queue.", "%(count)s open pairs left the queue.",

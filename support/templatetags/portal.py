@@ -7,10 +7,8 @@ from support import outbox
 
 register = template.Library()
 
-LATE_SECONDS = 60
-
 
 @register.simple_tag
 def check_is_late() -> bool:
     """Whether a question has waited for its check for longer than it should."""
-    return outbox.seconds_behind(timezone.now()) > LATE_SECONDS
+    return outbox.is_late(timezone.now())

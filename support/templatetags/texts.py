@@ -1,15 +1,15 @@
 """What a template cannot say: Markdown made safe, beginnings, times, languages."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import nh3
 from babel import Locale
-from babel.dates import TIMEDELTA_UNITS, format_timedelta
+from babel.dates import TIMEDELTA_UNITS, format_skeleton, format_time, format_timedelta
 from babel.lists import format_list
 from django import template
 from django.conf import settings
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -64,7 +64,18 @@ def plain(text: str) -> SafeString:
 @register.filter
 def percent(share: float) -> str:
     """0.934 as 93 %, never rounded up to certainty."""
-    return gettext("%(number)s %%") % {"number": min(99, max(1, int(share * 100)))}
+    whole = int(share * 100 + 1e-9)  # 0.29 * 100 is a little less than 29
+    return gettext("%(number)s %%") % {"number": min(99, max(1, whole))}
+
+
+@register.filter
+def in_percent(share: float) -> str:
+    """0.1646 as 16.5 %: how a threshold is said wherever people read one.
+
+    Programs have the share itself. What is not all is never rounded up to it.
+    """
+    number = 100 * share if share >= 1 else min(99.9, round(100 * share, 1))
+    return gettext("%(number)s %%") % {"number": number_format(number, 1, use_l10n=True)}
 
 
 @register.filter
@@ -77,6 +88,22 @@ def when(moment: datetime) -> SafeString:
         date_format(local, "DATETIME_FORMAT"),
         _ago(moment),
     )
+
+
+@register.filter
+def day(of: date) -> str:
+    """A day with the name of its month: numbers alone turn round in a text from right to left."""
+    of = timezone.localtime(of) if isinstance(of, datetime) else of
+    return str(format_skeleton("yMMMd", of, locale=_reader()))
+
+
+@register.filter
+def moment(at: datetime) -> SafeString:
+    """A day and the time to the minute, as for what is printed; the exact time for programs."""
+    local, reader = timezone.localtime(at), _reader()
+    clock = format_time(local, "short", locale=reader)
+    said = str(reader.datetime_formats["medium"]).format(clock, day(at))
+    return format_html('<time datetime="{}">{}</time>', local.isoformat(timespec="seconds"), said)
 
 
 def _ago(moment: datetime) -> str:

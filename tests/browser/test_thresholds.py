@@ -67,15 +67,15 @@ def test_sliding_shows_what_would_come_of_it_and_moving_does_it(visit, admin, mo
     page = visitor.page
     assert "where it stands" in page.inner_text("#what")
 
-    slide(page, 0.6)
-    page.wait_for_selector("#consequences[data-at='0.600']")
+    slide(page, 60)
+    page.wait_for_selector("#consequences[data-at='60.0']")
 
-    assert float(page.input_value("#number")) == 0.6
+    assert float(page.input_value("#number")) == 60
     assert "leave the queue at once" in page.inner_text("#consequences")
     keep_picture(page, "slid")
     page.fill("#reason", "Too many wrong ones")
-    page.click("text=Move to 0.600")
-    page.wait_for_selector("text=Moved to 0.600.")
+    page.click("text=Move to 60.0 %")
+    page.wait_for_selector("text=Moved to 60.0 %.")
     month.refresh_from_db()
     assert month.threshold == 0.6
     assert "Too many wrong ones" in page.inner_text("main")
@@ -87,7 +87,7 @@ def test_sliding_shows_what_would_come_of_it_and_moving_does_it(visit, admin, mo
         for look in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=look)
-            visitor.open("/manage/thresholds/?which=flag&at=0.5")
+            visitor.open("/manage/thresholds/?which=flag&at=50")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             keep_picture(page, f"{width}-{look}")
 
@@ -96,10 +96,10 @@ def test_without_a_script_a_form_shows_it_and_another_moves_it(visit, admin, mon
     visitor = visit(admin, java_script_enabled=False)
     visitor.open("/manage/thresholds/?which=sure")
     page = visitor.page
-    page.fill("#number", "0.8")
+    page.fill("#number", "80")
     page.click("#slider button")
-    assert "What would come of 0.800" in page.inner_text("#what")
-    page.click("button:has-text('Move to 0.800')")
+    assert "What would come of 80.0 %" in page.inner_text("#what")
+    page.click("button:has-text('Move to 80.0 %')")
 
     month.refresh_from_db()
     assert month.sure_threshold == 0.8

@@ -400,10 +400,73 @@ def test_its_report_counts_clusters_rather_than_pairs(scorer):
     )
 
 
+def flagged_otherwise(*titles, at):
+    """A pair that a check of somebody's question flagged; its two are compared already."""
+    older, newer = (QuestionFactory(title=title, body="") for title in titles)
+    outbox.put_all([older.pk, newer.pk])
+    OutboxEntry.objects.filter(question__in=[older, newer]).update(settled_at=at)
+    return FlagFactory(older=older, newer=newer, probability=0.99, flagged_at=at)
+
+
+def test_its_report_counts_only_what_its_own_checks_found(scorer, customer):
+    flagged_otherwise("red hat", "hot cup", at=NOW - timedelta(days=1))
+    for title in ("blue door", "blue door", "dark lamp hums", "dark lamp hums"):
+        QuestionFactory(title=title, body="")
+    job = begin()
+    backfilling.tend()
+    flagged_otherwise("new sun", "old moon", at=timezone.now())
+    for _ in range(2):
+        asking.submit_question(
+            product=ProductFactory(), title="old key", body="", audience="public", by=customer
+        )
+
+    result = finish(job).result
+
+    assert Flag.objects.count() == 5
+    assert (result["questions"], result["unchecked"]) == (4, 0)
+    assert (result["flagged"], result["likely"], result["open"]) == (2, 2, 2)
+    assert (result["clusters"], result["pairs"]) == (2, 2)
+
+
+def test_a_job_that_found_nothing_to_compare_reports_nothing(scorer, stored, customer):
+    finish(begin())
+    job = begin()
+    backfilling.tend()
+    FlagFactory(probability=0.99)
+    asking.submit_question(
+        product=ProductFactory(), title="old key", body="", audience="public", by=customer
+    )
+
+    result = finish(job).result
+
+    assert Flag.objects.open().count() > 1
+    assert {name: result[name] for name in ("questions", "flagged", "likely", "open")} == {
+        "questions": 0, "flagged": 0, "likely": 0, "open": 0,
+    }  # fmt: skip
+    assert (result["clusters"], result["largest"]) == (0, [])
+
+
+def test_a_question_that_could_not_be_compared_is_not_counted_as_compared(scorer, stored):
+    scorer.broken_by = "bell"
+
+    result = finish(begin()).result
+
+    assert (result["questions"], result["unchecked"]) == (4, 1)
+
+
+def test_a_recheck_counts_no_pair_that_was_flagged_before(scorer, stored):
+    finish(begin())
+    Flag.objects.update(flagged_at=NOW - timedelta(days=1))
+
+    result = finish(begin(Job.Kind.RECHECK, everything=True)).result
+
+    assert (result["questions"], result["flagged"], result["clusters"]) == (5, 0, 0)
+
+
 def test_what_is_hardly_likely_joins_no_cluster():
     FlagFactory(probability=0.85)
 
-    assert backfilling.clusters() == []
+    assert backfilling.clusters(Flag.objects.all()) == []
 
 
 def test_components_are_what_edges_join():

@@ -105,7 +105,7 @@ def test_a_student_with_another_bi_encoder_is_refused_whatever_its_floor(
 def test_a_floor_that_was_chosen_for_a_higher_threshold_holds_no_longer(release):
     release.threshold = 0.7
 
-    assert "chosen for a threshold of 0.800" in refused(release)
+    assert "chosen for a threshold of 80.0 %" in refused(release)
 
 
 def test_a_student_without_a_floor_is_refused_until_the_operator_gives_one(

@@ -2,6 +2,7 @@ import copy
 
 import numpy as np
 import pytest
+from django.utils import translation
 
 from dedup import gates
 from dedup.gates import OPEN, SHUT, UNKNOWN, Shadowed, Shown, stability_index, widened
@@ -19,7 +20,7 @@ def report(**changes):
     row = {"value": "lamp", "pairs": 90, "duplicates": 30, "clusters": 40, "leads": even}
     own = {
         "pairs": 90, "duplicates": 30, "clusters": 40, "figures": {"average_precision": {}},
-        "leads": even,
+        "leads": even, "fewest": {"pairs": 50, "duplicates": 10, "clusters": 10},
         "segments": {
             "product": [row, {**row, "value": "door"}, {**row, "value": "rare", "leads": {}}],
         },
@@ -90,6 +91,16 @@ def test_a_release_that_is_worse_in_one_segment_only_is_kept_out():
     assert (found["segments"], found["overall"]) == (SHUT, OPEN)
 
 
+def test_a_segment_is_named_as_people_call_it():
+    worse = with_leads(1, average_precision=lead(-0.05))
+    rows = worse["own"]["segments"].pop("product")
+    worse["own"]["segments"] = {"asker": [rows[0], {**rows[1], "value": "guest"}]}
+
+    found = {gate.name: gate.found for gate in gates.judge(Shown("", True, worse, None))}
+
+    assert found["segments"].startswith("Who asked Guests: ranking (average precision) −5.0 points")
+
+
 def test_a_segment_that_is_hardly_worse_is_not_called_worse_where_many_are_compared():
     barely = with_leads(1, average_precision=lead(-0.021))
     alone = copy.deepcopy(barely)
@@ -106,11 +117,31 @@ def test_an_interval_grows_with_the_number_of_tests():
     assert twenty == pytest.approx((-0.0308, 0.0308), abs=1e-4)
 
 
-def test_too_few_judged_pairs_keep_it_out():
+def test_too_few_judged_pairs_keep_it_out_and_it_says_how_many_are_missing():
     few = copy.deepcopy(report())
-    few["own"]["figures"] = {}
+    few["own"] |= {"figures": {}, "leads": {}, "pairs": 11, "duplicates": 9, "clusters": 9}
+    few["own"]["segments"]["product"] = []
 
-    assert states(report=few)["labels"] == SHUT
+    found = {gate.name: gate for gate in gates.judge(Shown("", True, few, shadowed()))}
+
+    assert [found[name].state for name in ("labels", "overall", "segments")] == [
+        SHUT, UNKNOWN, UNKNOWN,
+    ]  # fmt: skip
+    assert found["labels"].found == (
+        "Measured on: 11 pairs, 9 of them duplicates, in 9 groups. Missing: 39 pairs, 1 duplicate,"
+        " 8 pairs that are none, 1 group of questions."
+    )
+    assert "Evaluate it" not in found["overall"].found + found["segments"].found
+    assert "measured on too few pairs" in found["overall"].found
+
+
+def test_how_much_worse_it_is_is_said_in_points_as_the_reader_writes_numbers():
+    worse = with_leads(None, average_precision=lead(-0.0314))
+    with translation.override("de"):
+        found = {gate.name: gate.found for gate in gates.judge(Shown("", True, worse, None))}
+
+    assert "−3,1 " in found["overall"]
+    assert "(−5,1 " in found["overall"]
 
 
 def test_a_slow_release_is_kept_out():

@@ -39,6 +39,7 @@ def test_nothing_is_started_where_no_job_waits(ended):
     assert ended == []
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_one_process_after_the_other_does_what_waits_until_one_cannot(ended):
     starting.training(by=None)
     ended += [0, 0, 3, 0]

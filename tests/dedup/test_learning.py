@@ -290,15 +290,40 @@ def test_the_same_seed_replays_the_same_pairs(parent):
 # --- What cannot be done is said --------------------------------------------------------------
 
 
-def test_too_few_verdicts_are_said_with_how_many_it_takes(known):
+MISSING = (
+    "More verdicts on pairs that were flagged or drawn are needed: about 267, at least 14 of them"
+    " on duplicates and 14 on pairs that are none. One in 7 is kept to calibrate on: 20 so far,"
+    " where it takes 60."
+)
+
+
+def test_with_too_few_verdicts_no_training_begins_and_what_is_missing_is_said(known):
     known[:] = verdicts(tune=20)
 
-    job = trained()
+    with pytest.raises(starting.TooFewVerdicts) as refused:
+        starting.training(by=None)
 
-    assert job.state == Job.State.FAILED
-    assert "Of 20 verdicts" in job.failure
-    assert "it takes 60, with 12 of each kind" in job.failure
-    assert "about 400 decided pairs" in job.failure
+    assert str(refused.value) == MISSING
+    assert not Job.objects.exists()
+
+
+def test_of_one_kind_alone_it_says_which_other_is_missing(known):
+    known[:] = [said(n, part="tune", label=1) for n in range(90)]
+
+    with pytest.raises(starting.TooFewVerdicts) as refused:
+        starting.require_verdicts(known)
+
+    details = refused.value.details
+    assert (details["all"], details["duplicates"], details["others"]) == (80, 0, 80)
+
+
+def test_verdicts_that_were_taken_back_since_end_the_training_in_the_same_words(known):
+    starting.training(by=None)
+    known[:] = verdicts(tune=20)
+
+    job = jobs.run(RUNNERS)
+
+    assert (job.state, job.failure) == (Job.State.FAILED, MISSING)
 
 
 def test_verdicts_of_one_kind_teach_nothing(known):
@@ -547,17 +572,20 @@ def test_the_command_trains_here_and_says_what_came_of_it():
     assert "spring is a release now, not in service. On 60 decisions held back" in said_of_it
 
 
+@pytest.mark.usefixtures("known")
 def test_the_command_can_only_put_it_in_line():
     assert "waits" in by_hand("--background", "--from", "base")
     assert Job.objects.get().state == Job.State.WAITING
 
 
 @pytest.mark.usefixtures("known")
-def test_the_command_fails_with_the_jobs_own_words(known):
+def test_the_command_says_at_once_how_many_verdicts_are_missing(known):
     known[:] = verdicts(tune=3)
 
-    with pytest.raises(CommandError, match="it takes 60, with 12 of each kind"):
+    with pytest.raises(CommandError, match="about 380, at least 67 of them on duplicates and 74"):
         by_hand()
+
+    assert not Job.objects.exists()
 
 
 def test_the_command_refuses_what_the_page_refuses():
@@ -566,7 +594,7 @@ def test_the_command_refuses_what_the_page_refuses():
 
 
 def test_the_command_starts_no_second_training():
-    starting.training(by=None)
+    jobs.start(kind=Job.Kind.TRAIN, by=None)
 
     with pytest.raises(CommandError, match="waits or runs already"):
         by_hand()

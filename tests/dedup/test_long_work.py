@@ -1,12 +1,15 @@
 """Pages and API of long work: started, watched, stopped."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
 from django.utils import timezone, translation
 
 from dedup import jobs, starting, tasks
 from dedup.models import Job
-from dedup.templatetags.long_work import said, time_left
+from dedup.templatetags.long_work import lasted, said, time_left
+from dedup.views.long_work import ON_A_PAGE
 from support import outbox
 from support.models import ApiToken, AuditEntry
 from tests.factories import QuestionFactory
@@ -34,8 +37,9 @@ def running(**fields):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_an_admin_starts_a_training_and_sees_how_far_it_is(as_admin, admin):
-    answer = as_admin.post(reverse("start_training"), {**TRAINING, "precision": "0.7"})
+    answer = as_admin.post(reverse("start_training"), {**TRAINING, "precision": "70"})
 
     job = Job.objects.get()
     assert answer["Location"] == reverse("job", args=[job.pk])
@@ -46,12 +50,13 @@ def test_an_admin_starts_a_training_and_sees_how_far_it_is(as_admin, admin):
     assert AuditEntry.objects.get(action="job_started").details == {"job": job.pk, "kind": "train"}
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"epochs": "99"}, "once to 20 times"),
         ({"minutes": "600"}, "one minute to 60"),
-        ({"precision": "1.5"}, "between 0 and 1"),
+        ({"precision": "150"}, "less than or equal to 99"),
         ({"name": "../up"}, "small letters"),
         ({"base": "mine"}, "mine is not one of"),
         ({"epochs": ""}, "This field is required"),
@@ -64,6 +69,16 @@ def test_what_cannot_be_trained_is_said_at_its_field_and_kept(as_admin, given, w
     assert answer.status_code == 422
     assert words in page
     assert "<details open>" in page.replace("<details  open>", "<details open>")
+    assert not Job.objects.exists()
+
+
+def test_with_too_few_verdicts_the_form_says_what_is_missing_and_starts_nothing(as_admin):
+    answer = as_admin.post(reverse("start_training"), {**TRAINING, "seed": "9"})
+
+    page = " ".join(answer.text.split())
+    assert answer.status_code == 422
+    assert "about 400, at least 80 of them on duplicates and 80 on pairs that are none" in page
+    assert 'name="seed" value="9"' in page
     assert not Job.objects.exists()
 
 
@@ -146,7 +161,7 @@ def test_a_job_that_is_done_leads_to_what_it_made(as_admin):
 
     page = as_admin.get(reverse("job", args=[job.pk])).content.decode()
 
-    for words in ("spring", "800", "170", "0.912", "0.841", "too few to promise"):
+    for words in ("spring", "800", "170", "91.2 %", "84.1 %", "too few to promise"):
         assert words in page
 
 
@@ -160,6 +175,62 @@ def test_what_runs_is_stopped_by_a_button(as_admin, admin):
     assert job.is_to_stop
     assert "Is being stopped" in page
     assert AuditEntry.objects.get(action="job_stopped").by == admin
+
+
+def test_how_long_it_waited_and_took_is_seen_on_its_page_and_in_the_list(as_admin):
+    now = timezone.now()
+    put, begun = now - timedelta(hours=2), now - timedelta(hours=2) + timedelta(seconds=75)
+    done = Job.objects.create(
+        kind="train",
+        state="done",
+        put_at=put,
+        started_at=begun,
+        ended_at=begun + timedelta(hours=1),
+    )
+    never = Job.objects.create(
+        kind="train", state="stopped", put_at=put, ended_at=put + timedelta(seconds=8)
+    )
+    waits = Job.objects.create(kind="adopt", put_at=now - timedelta(minutes=3))
+    runs = running(put_at=now - timedelta(minutes=3))
+
+    said = [" ".join(as_admin.get(reverse("job", args=[job.pk])).text.split())
+            for job in (done, never, waits, runs)]  # fmt: skip
+
+    assert "It waited 1 min 15 s and took 1 h 0 min." in said[0]
+    assert "It waited 8 s and never began." in said[1]
+    assert "It has waited 3 min " in said[2]
+    assert "It waited 3 min 0 s and has run for " in said[3]
+    listed = as_admin.get(reverse("jobs")).text
+    for words in ("1 min 15 s", "1 h 0 min", "–"):
+        assert f'<td class="number">{words}</td>' in listed
+
+
+def test_without_a_job_one_and_many_the_list_reads_well(as_admin):
+    assert "Nothing was started yet" in as_admin.get(reverse("jobs")).text
+
+    Job.objects.create(kind="train", state="done", ended_at=timezone.now())
+    one = as_admin.get(reverse("jobs")).text
+    assert "Nothing was started yet" not in one
+    assert 'class="pager"' not in one
+
+    for _ in range(ON_A_PAGE):
+        Job.objects.create(kind="train", state="done", ended_at=timezone.now())
+    first, second = (as_admin.get(reverse("jobs"), {"page": n}).text for n in (1, 2))
+    assert "Page 1 of 2" in first
+    assert "Older" in first
+    assert second.count('<th scope="row">') == 1
+    assert "Newer" in second
+
+
+def test_a_backfill_with_nothing_to_compare_says_that_instead_of_zeros(as_admin, scorer):
+    as_admin.post(reverse("start_backfill"))
+    for _ in range(3):
+        tasks.check_waiting()
+
+    page = as_admin.get(reverse("job", args=[Job.objects.get().pk])).text
+
+    assert "all questions had been compared before" in page
+    assert "Pairs newly flagged" not in page
 
 
 def test_stopping_what_has_ended_says_so(as_admin):
@@ -177,7 +248,7 @@ def test_the_list_asks_the_database_as_often_for_many_as_for_few(
         Job.objects.create(kind="train", state="done", ended_at=timezone.now())
     as_admin.get(reverse("jobs"))
 
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         as_admin.get(reverse("jobs"))
 
 
@@ -186,6 +257,14 @@ def test_time_left_is_said_no_more_exactly_than_anybody_knows():
     assert time_left(61) == "about 1 minute left"
     assert time_left(3000) == "about 50 minutes left"
     assert time_left(7400) == "about 2 hours left"
+
+
+def test_times_are_said_with_two_figures_at_most():
+    assert lasted(timedelta(seconds=12.4)) == "12 s"
+    assert lasted(timedelta(seconds=200)) == "3 min 20 s"
+    assert lasted(timedelta(hours=26, minutes=5)) == "26 h 5 min"
+    assert lasted(timedelta(seconds=-1)) == "0 s"
+    assert lasted(None) == "–"
 
 
 def test_a_step_is_said_in_the_readers_language_with_its_figure():
@@ -206,6 +285,7 @@ def post(client, path, body, headers):
     return client.post(path, body, content_type="application/json", **headers)
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_a_program_starts_a_training_and_is_told_where_to_look(client, admin):
     headers = bearer(admin, "write")
 
@@ -219,6 +299,15 @@ def test_a_program_starts_a_training_and_is_told_where_to_look(client, admin):
     assert (seen["params"]["epochs"], seen["params"]["precision"]) == (2, 0.6)
 
 
+def test_a_program_is_told_how_many_verdicts_are_missing(client, admin):
+    answer = post(client, "/api/v1/jobs/", {}, bearer(admin, "write"))
+
+    said = answer.json()
+    assert (answer.status_code, said["code"]) == (409, "too_few_verdicts")
+    assert (said["all"], said["duplicates"], said["others"]) == (400, 80, 80)
+    assert not Job.objects.exists()
+
+
 def test_a_token_for_reading_starts_nothing(client, admin):
     answer = post(client, "/api/v1/jobs/", {}, bearer(admin, "read"))
 
@@ -226,6 +315,7 @@ def test_a_token_for_reading_starts_nothing(client, admin):
     assert not Job.objects.exists()
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_the_same_key_starts_one_training(client, admin):
     headers = {**bearer(admin, "write"), "HTTP_IDEMPOTENCY_KEY": "k"}
 
@@ -260,6 +350,7 @@ def test_what_cannot_be_trained_is_refused_at_its_field(client, admin, given, fi
     assert not Job.objects.exists()
 
 
+@pytest.mark.usefixtures("enough_verdicts")
 def test_a_program_stops_what_it_started(client, admin):
     job = starting.training(by=admin)
 
@@ -281,7 +372,7 @@ def test_a_backfill_is_started_on_the_page_and_says_what_came_of_it(as_admin, sc
 
     shown = " ".join(as_admin.get(reverse("job", args=[job.pk])).content.decode().split())
     assert '<th scope="row">Questions compared</th><td class="number">2</td>' in shown
-    assert '<th scope="row">Pairs flagged</th><td class="number">1</td>' in shown
+    assert '<th scope="row">Pairs newly flagged by that</th><td class="number">1</td>' in shown
     assert "1 pair flagged" in as_admin.get(reverse("jobs")).content.decode()
 
 

@@ -5,8 +5,9 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import watching
+from dedup import timing, watching
 from dedup.models import Delivery, Worker
+from dedup.timing import Stage
 from dedup.views.monitoring import duration
 from support import outbox
 from support.models import OutboxEntry
@@ -64,6 +65,23 @@ def test_each_figure_says_of_how_many_it_is(client, admin, agent, now):
     assert any(row.startswith("minilm-l6-2|70|46|66 %") for row in found), found
     assert any(row.startswith("minilm-l6-2|12|") for row in found)  # blind answers
     assert any(re.match(r"Scored\|1725\|\d+ ms\|\d+ ms$", row) for row in found), found
+
+
+def test_each_row_says_by_itself_what_it_counts_and_where_there_was_none(client, admin):
+    found = rows(opened(client, admin, reverse("monitoring")))
+
+    assert "Checks without aligned words|0|none" in found
+    assert "Suggestions by words alone, without a worker|0|none" in found
+    assert not [row for row in found if row.startswith("of them")]
+
+
+def test_of_few_it_says_that_they_are_few(client, admin):
+    for _ in range(3):
+        timing.note_now(Stage.WRITE, 0.1, now=timezone.now())
+
+    found = rows(opened(client, admin, reverse("monitoring")))
+
+    assert "Checks without aligned words|0|fewer than 10" in found
 
 
 def test_what_waits_and_what_is_in_quarantine_is_seen(client, admin, now):

@@ -8,14 +8,15 @@ from django.db import IntegrityError, connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import gates, promoting, releases, shadowing
+from dedup import gates, jobs, promoting, releases, shadowing
 from dedup.management.commands import follow_in_shadow
-from dedup.models import Release, Report, Score
+from dedup.models import Job, Release, Report, Score
 from dedup.texts import text_of
+from dedup.views.release_list import ON_A_PAGE
 from support.models import AuditEntry
 from tests.dedup.folders import write_release
 from tests.dedup.test_gates import report
-from tests.factories import QuestionFactory, UserFactory
+from tests.factories import QuestionFactory, ReleaseFactory, UserFactory
 from tests.fakes import FakeScorer
 
 pytestmark = pytest.mark.django_db
@@ -410,6 +411,23 @@ def test_the_list_says_which_is_in_service_and_which_in_the_shadow(client, admin
     assert "In the shadow" in shown
 
 
+def test_of_many_releases_the_list_has_pages_and_the_first_begins_with_the_one_in_service(
+    client, admin, active, django_assert_max_num_queries
+):
+    ReleaseFactory.create_batch(ON_A_PAGE)
+    client.force_login(admin)
+
+    with django_assert_max_num_queries(16):
+        first = client.get(reverse("releases")).text
+    second = client.get(reverse("releases"), {"page": 2}).text
+
+    assert "Page 1 of 2" in first
+    assert first.count("In service since") == 1
+    assert "In service since" not in second
+    assert second.count("release-row") == 1
+    assert "No release is in service" not in second
+
+
 def test_the_page_of_the_gates_puts_a_release_into_service(client, admin, ready):
     client.force_login(admin)
     assert "disabled" not in client.get(reverse("promote", args=[ready.pk])).content.decode()
@@ -428,6 +446,32 @@ def test_a_release_that_is_kept_out_is_a_409_that_says_why(client, admin, newer,
     assert answer.status_code == 409
     assert "Evaluate it" in answer.content.decode()
     assert releases.active() == active
+
+
+def test_measured_on_too_few_pairs_the_page_says_what_is_missing_not_to_measure(
+    client, admin, newer, active
+):
+    few = {"figures": {}, "leads": {}, "pairs": 12, "duplicates": 4}
+    measured(newer, active, own=report()["own"] | few)
+    client.force_login(admin)
+
+    page = client.get(reverse("promote", args=[newer.pk])).text
+
+    assert "Missing: 38 pairs, 6 duplicates, 2 pairs that are none." in page
+    assert "Evaluate it" not in page
+    assert "Evaluate again" in page
+    assert "Measured beside" in page
+
+
+def test_while_it_is_measured_the_page_of_the_gates_leads_to_the_job(client, admin, newer, active):
+    job = jobs.start(kind=Job.Kind.EVALUATE, params={"release": newer.pk}, by=admin)
+    client.force_login(admin)
+
+    page = client.get(reverse("promote", args=[newer.pk])).text
+
+    assert reverse("job", args=[job.pk]) in page
+    assert "It waits to be measured." in page
+    assert "Evaluate now" not in page
 
 
 def test_one_click_brings_the_former_release_back(client, admin, ready, active):

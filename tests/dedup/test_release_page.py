@@ -146,8 +146,14 @@ class TestEvaluating:
     def test_the_page_says_how_far_it_is_and_why_it_failed(self, client, admin, release):
         job = jobs.start(kind=Job.Kind.EVALUATE, params={"release": release.pk}, by=admin)
         Job.objects.update(state=Job.State.RUNNING, done=1, total=4)
-        assert "25 % done" in page(client, admin, release).content.decode()
+        shown = page(client, admin, release).content.decode()
+        assert "It is being measured: 25 % done." in shown
+        assert reverse("job", args=[job.pk]) in shown
 
+        Job.objects.update(params={"release": release.pk + 1})
+        assert "Another release is being measured." in page(client, admin, release).text
+
+        Job.objects.update(params={"release": release.pk})
         Job.objects.filter(pk=job.pk).update(
             state=Job.State.FAILED, ended_at=timezone.now(), failure="It is dark."
         )
@@ -212,4 +218,4 @@ def test_less_of_what_errs_is_better():
     assert Lead.of("calibration_error", lead).verdict == "better"
     assert Lead.of("recall", lead).verdict == "worse"
     assert Lead.of("recall", lead | {"high": 0.01}).verdict == "cannot be told apart"
-    assert Lead.of("recall", lead).words == "−2"
+    assert Lead.of("recall", lead).words == "−2.0"

@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from dedup import foreseeing, moving
@@ -75,21 +76,31 @@ def test_each_threshold_is_shown_where_it_stands(page, release, which):
     assert "Move to" not in answer.text
 
 
+def test_without_any_verdict_it_says_none_and_of_few_that_they_are_few(page, release, agent):
+    assert "no verdicts yet" in page().text
+    assert "too few" not in page().text
+
+    judged(release, agent, 0.97, is_same=True)
+    foreseeing.cache.clear()
+
+    assert "too few verdicts to say" in page().text
+
+
 def test_a_slid_threshold_can_be_moved_and_says_what_would_happen(page, release):
     FlagFactory(release=release, probability=0.85)
 
-    answer = page(which="flag", at="0.9")
+    answer = page(which="flag", at="90")
 
     assert "1 open pair leaves the queue at once." in answer.text
-    assert "Move to 0.900" in answer.text
+    assert "Move to 90.0 %" in answer.text
 
 
 def test_without_a_script_the_input_that_was_changed_counts(page, release):
-    assert page(at="0.900", number="0.800", shown="0.800").context["at"] == 0.9
-    assert page(at="0.800", number="0.700", shown="0.800").context["at"] == 0.7
+    assert page(at="90.0", number="80.0", shown="80.0").context["at"] == 0.9
+    assert page(at="80.0", number="70,0", shown="80.0").context["at"] == 0.7
 
 
-@pytest.mark.parametrize("nonsense", ["", "x", "nan", "inf", "-1", "7", "0"])
+@pytest.mark.parametrize("nonsense", ["", "x", "nan", "inf", "-1", "0.7", "101", "0"])
 def test_nonsense_shows_where_it_stands(page, release, nonsense):
     assert page(at=nonsense, wanted=nonsense, confidence=nonsense).context["at"] == 0.8
 
@@ -97,7 +108,7 @@ def test_nonsense_shows_where_it_stands(page, release, nonsense):
 def test_htmx_gets_the_consequences_alone(client, admin, release):
     client.force_login(admin)
 
-    answer = client.get(ADDRESS, {"at": "0.7"}, headers={"HX-Request": "true"})
+    answer = client.get(ADDRESS, {"at": "70"}, headers={"HX-Request": "true"})
 
     assert answer.text.strip().startswith('<div id="consequences"')
     assert "<html" not in answer.text
@@ -111,7 +122,7 @@ def test_moving_it_writes_who_and_why(client, admin, release):
 
     change = ThresholdChange.objects.get()
     assert (change.by, change.after, change.reason) == (admin, 0.9, "fewer")
-    assert "Moved to 0.900." in answer.text
+    assert "Moved to 90.0 %." in answer.text
     assert "fewer" in answer.text
 
 
@@ -123,7 +134,7 @@ def test_who_is_late_sees_where_it_stands_and_keeps_their_words(client, admin, r
     answer = client.post(f"{ADDRESS}move/", given | {"reason": "fewer"})
 
     assert answer.status_code == 409
-    assert "Meanwhile somebody moved it to 0.850" in answer.text
+    assert "Meanwhile somebody moved it to 85.0 %" in answer.text
     assert 'value="fewer"' in answer.text
     assert 'name="before" value="0.85"' in answer.text
 
@@ -148,7 +159,7 @@ def test_the_newest_move_is_taken_back_from_the_page(client, admin, release, pag
 
     release.refresh_from_db()
     assert release.threshold == 0.8
-    assert "Moved back to 0.8" in answer.text
+    assert "Moved back to 80.0 %" in answer.text
     assert back not in answer.text
 
 
@@ -160,7 +171,7 @@ def test_what_is_said_of_a_move_is_rounded_as_on_the_page(client, admin, release
 
     answer = client.post(f"{ADDRESS}{change.pk}/take-back/", follow=True)
 
-    assert "Moved back to 0.165" in answer.text
+    assert "Moved back to 16.5 %" in answer.text
 
 
 def test_a_move_that_another_followed_is_not_taken_back(client, admin, release, page):
@@ -179,7 +190,7 @@ def test_verdicts_give_precision_and_wrong_flags(page, release, agent):
     for n in range(30):
         judged(release, agent, 0.97, is_same=n % 3 > 0)
 
-    answer = page(at="0.9")
+    answer = page(at="90")
 
     found = answer.context["found"]
     assert found.now.quality.precision.value == pytest.approx(2 / 3)
@@ -198,7 +209,7 @@ def test_a_promise_is_made_from_verdicts_or_said_to_be_out_of_reach(page, releas
     answer = page(wanted="0.8", confidence="0.9")
 
     assert answer.context["promise"].threshold == 0.97
-    assert "at=0.970" in answer.text
+    assert "at=97.0" in answer.text
 
 
 def test_the_page_takes_the_same_number_of_queries_whatever_there_is(
@@ -209,7 +220,7 @@ def test_the_page_takes_the_same_number_of_queries_whatever_there_is(
     moving.move(release=release, which=Which.FLAG, before=0.8, after=0.85, by=agent)
     page()
     with django_assert_max_num_queries(22):
-        page(at="0.9")
+        page(at="90")
 
 
 @pytest.mark.parametrize("role", ["customer", "agent"])
@@ -218,3 +229,24 @@ def test_only_admins_see_and_move(client, request, release, role):
 
     assert client.get(ADDRESS).status_code == 403
     assert client.post(f"{ADDRESS}move/", {"release": release.pk}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["thresholds", "releases", "release", "promote", "audit_week",
+     "admin:dedup_release_changelist"],
+)  # fmt: skip
+def test_every_page_says_a_threshold_in_the_same_form(client, admin, name):
+    """In percent with one decimal; programs have the share itself."""
+    active = ReleaseFactory(is_active=True, threshold=0.1646, suggestion_floor=0.02)
+    other = ReleaseFactory()
+    client.force_login(admin)
+    path = {"release": [active.pk], "promote": [other.pk]}.get(name, [])
+
+    page = client.get(reverse(name, args=path)).text
+
+    assert "16.5 %" in page
+    assert "0.165" not in page
+    assert "16 %" not in page
+    api = client.get(f"/api/v1/releases/{active.pk}/").json()
+    assert api["threshold"] == 0.1646

@@ -1,17 +1,26 @@
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from dedup import drift, weekly
+from dedup import drift, jobs, moving, weekly
 from dedup.agreement import Rate
-from dedup.models import Alert
+from dedup.models import Alert, Job
+from dedup.templatetags.changes import SENTENCES
 from support import audit, merging
 from tests.dedup.watched import decide, live_a_while, time_stages
-from tests.factories import ProductFactory, QuestionFactory, ReleaseFactory, UserFactory
+from tests.factories import (
+    FlagFactory,
+    ProductFactory,
+    QuestionFactory,
+    ReleaseFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -124,6 +133,18 @@ def test_alerts_count_in_each_week_in_which_they_were_open():
     assert [one["alert"].rule for one in of_week().alerts] == ["quarantined"]
 
 
+@pytest.fixture
+def release():
+    return ReleaseFactory(is_active=True, threshold=0.80004)
+
+
+def actions():
+    """Names of what the code writes into the audit trail."""
+    code = "".join(path.read_text() for path in (settings.BASE_DIR / "dedup").rglob("*.py"))
+    found = re.findall(r'audit\.record\(\s*"(\w+)"', code)
+    return {*found, *re.findall(r'_record\("(\w+)"', code)}
+
+
 class TestPage:
     def test_an_empty_week_says_so(self, client, admin):
         client.force_login(admin)
@@ -131,7 +152,7 @@ class TestPage:
 
         assert "No question was asked in this week." in page
         assert "Nothing was changed in this week." in page
-        assert "too few verdicts" in page
+        assert "no verdicts yet" in page
 
     def test_a_week_that_was_lived_in_shows_all(self, client, admin, agent):
         now = timezone.now()
@@ -140,9 +161,66 @@ class TestPage:
         name = weekly.week_of(now - timedelta(days=3)).name
         page = client.get(reverse("audit_week"), {"week": name}).content.decode()
 
-        assert "release_activated" in page
+        assert "was put into service." in page
         assert "Product: Kettle" in page
         assert name in page
+
+    def test_changes_are_sentences_with_rounded_numbers_and_names_of_people(
+        self, client, admin, release
+    ):
+        admin.display_name = "Ada Lovelace"
+        admin.save(update_fields=["display_name"])
+        private = QuestionFactory(audience="private", title="My secret lamp", asked_by=admin)
+        flagged = {"release": release, "older": private, "probability": 0.85}
+        FlagFactory(**flagged)
+        moving.move(release=release, which="flag", before=0.80004, after=0.9, by=admin)
+        job = jobs.start(kind=Job.Kind.TRAIN, by=None)
+        jobs.stop(job=job, by=admin)
+        audit.record("release_kept_out", by=admin, now=timezone.now(), release="lamps-2",
+                     gates=["labels", "drift"])  # fmt: skip
+        client.force_login(admin)
+
+        page = " ".join(client.get(reverse("audit_week")).text.split())
+
+        for words in (
+            f"The threshold “Flag” of release <bdi>{release}</bdi> was moved from 80.0 % to 90.0 %."
+            " 1 open pair left the queue.",
+            'Long work was started: Train a release.</td><td><span class="soft together">a command',
+            "Long work was stopped: Train a release.</td><td><bdi>Ada Lovelace</bdi>",
+            "Release <bdi>lamps-2</bdi> was not put into service. Missing: “Enough pairs that"
+            " people judged”, “On live questions it says much the same”.",
+        ):
+            assert words in page, words
+        for raw in ("threshold_moved", "0.80004", "reason_given", "True", "False", "secret"):
+            assert raw not in page, raw
+        text = weekly.as_markdown(weekly.report(weekly.week_of(timezone.now()), now=timezone.now()))
+        assert "was moved from 80.0 % to 90.0 %. 1 open pair left the queue." in text
+        assert "<bdi>" not in text
+        assert "secret" not in text
+
+    def test_it_is_said_in_the_language_of_its_reader_also_where_that_runs_from_right_to_left(
+        self, client, admin, release
+    ):
+        moving.move(release=release, which="flag", before=0.80004, after=0.9, by=admin)
+        client.force_login(admin)
+
+        pages = {
+            code: client.get(reverse("audit_week"), headers={"Accept-Language": code}).text
+            for code in ("de", "ar")
+        }
+
+        year = f"{timezone.localtime():%Y}"
+        assert "90,0" in pages["de"]
+        for page in pages.values():
+            heading = page.partition("<h1>")[2].partition("</h1>")[0]
+            assert year in heading
+            assert "-W" not in heading
+
+    def test_what_a_change_is_called_is_known_for_all_that_are_told(self):
+        told = {name for name in actions() if name.startswith(weekly.CHANGES)}
+
+        assert told
+        assert told == set(SENTENCES)
 
     @pytest.mark.parametrize("week", ["2999-W01", "x", "2026-W99", "\x00"])
     def test_a_week_that_is_none_is_not_found(self, client, admin, week):

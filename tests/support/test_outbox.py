@@ -502,3 +502,21 @@ def test_claimers_of_the_background_never_get_the_same_question_and_live_ones_co
         thread.join()
 
     assert sorted(taken) == sorted(pks)
+
+
+def test_while_a_worker_is_at_work_a_queue_is_late_only_where_it_is_long(waiting):
+    assert not outbox.is_late(NOW - timedelta(minutes=2, seconds=30))
+    assert outbox.is_late(NOW)
+
+    outbox.claim(limit=1, now=NOW)
+
+    assert not outbox.is_late(NOW)
+    assert outbox.is_late(LATER)  # its lease ran out: nobody is at work
+    OutboxEntry.objects.filter(leased_until=None).update(put_at=NOW - timedelta(minutes=11))
+    assert outbox.is_late(NOW)
+
+
+def test_what_nobody_waits_for_is_never_late():
+    outbox.put_all([QuestionFactory().pk], is_background=True, now=NOW - timedelta(hours=3))
+
+    assert not outbox.is_late(NOW)

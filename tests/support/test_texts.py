@@ -1,10 +1,19 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.template.loader import render_to_string
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from support.templatetags.texts import after, beginning, markdown, percent, when
+from support.templatetags.texts import (
+    after,
+    beginning,
+    day,
+    in_percent,
+    markdown,
+    moment,
+    percent,
+    when,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +84,33 @@ def test_a_refusal_says_what_was_wrong():
 
     assert "413" in shown
     assert "At most 9 &lt;bytes&gt;." in shown
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.165, "16.5 %"), (0.1646, "16.5 %"), (0.5, "50.0 %"), (0.9999, "99.9 %"), (1.0, "100.0 %"),
+     (0.01, "1.0 %")],
+)  # fmt: skip
+def test_a_threshold_is_said_in_percent_with_one_decimal(share, said):
+    assert in_percent(share) == said
+
+
+def test_a_threshold_has_the_decimal_point_of_its_reader():
+    with translation.override("de"):
+        assert in_percent(0.165).startswith("16,5")
+
+
+def test_a_share_of_whole_hundredths_loses_none_of_them():
+    assert [percent(n / 100) for n in (29, 57, 58)] == ["29 %", "57 %", "58 %"]
+
+
+def test_a_moment_has_the_name_of_its_month_and_the_exact_time_for_programs():
+    at = datetime(2026, 11, 28, 19, 5, 7, tzinfo=UTC)
+    with timezone.override("UTC"):
+        assert moment(at).startswith(
+            '<time datetime="2026-11-28T19:05:07+00:00">Nov 28, 2026, 7:05'
+        )
+        with translation.override("de"):
+            assert "28. Nov. 2026, 19:05" in moment(at)
+        with translation.override("ar"):
+            assert day(at) == "28 نوفمبر 2026"

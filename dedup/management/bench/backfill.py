@@ -308,8 +308,8 @@ def desk() -> dict[str, Any]:
             begun = time.perf_counter()
             client.get(reverse(address), follow=True)
             spent[name].append(time.perf_counter() - begun)
-    waiting = list(queue.queue(User.objects.get(username="bench-agent")))
-    clusters = [set(members) for members in backfilling.clusters()]
+    waiting = queue.queue(User.objects.get(username="bench-agent"))
+    clusters = [set(members) for members in backfilling.clusters(waiting)]
     larger = [members for members in clusters if len(members) > 2]
     in_larger = [any({*flag.question_ids} <= members for members in larger) for flag in waiting]
     sizes = [len(members) for members in clusters]

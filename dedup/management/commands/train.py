@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dedup import jobs, starting
 from dedup.models import Job
+from support.templatetags.texts import in_percent
 
 RECIPE = settings.BASE_DIR / "dedup" / "ml" / "recipes" / f"{settings.DEDUP_RELEASE}.json"
 OPTIONS = ("epochs", "minutes", "seed", "precision", "name")  # as `starting.training` has them
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         self.stdout.write(
             f"{made['release']} is a release now, not in service. On {made['held']} decisions held"
             f" back: average precision {made['average_precision']:.3f}, before"
-            f" {made['average_precision_before']:.3f}. Threshold {made['threshold']:.3f},"
+            f" {made['average_precision_before']:.3f}. Threshold {in_percent(made['threshold'])},"
             f" {made['basis']}."
         )
 
