@@ -18,9 +18,9 @@ from dedup.ml.evaluation import (
     clustered_lead,
     recall_at_precision,
 )
-from dedup.ml.finetuning import Plan
+from dedup.ml.finetuning import Plan, Tell
 from dedup.ml.plots import lines
-from dedup.ml.simulating import Measured, Portal, Simulation, make_portal
+from dedup.ml.simulating import Measured, Portal, Simulation, make_portal, make_start
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ MOST_TOKENS = 96  # of a pair in training: forum questions are cut
 WANTED = 0.95  # precision at which recall is told
 PORTAL, RANDOM = "as the portal asks", "at random"
 RECALIBRATED, UNTRAINED = "no retraining, recalibrated", "no retraining"
+START = "start"
 FIGURES = {
     "average_precision": "Average precision",
     "recall": f"Recall at a precision of {WANTED}",
@@ -53,6 +54,10 @@ def run(wanted: Wanted) -> dict[str, Any]:
     """All figures; they and a picture of each are written to `wanted.out` too."""
     begun = time.monotonic()
     portal = make_portal(wanted.data, wanted.pool, wanted.seed)
+    make_start(
+        portal, wanted.base, wanted.out / START, plan=_plan(wanted), progress=_teller("start")
+    )
+    compared = time.monotonic() - begun
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
         ways = dict(zip((PORTAL, RANDOM), processes.map(_way, [wanted] * 2, (PORTAL, RANDOM)),
                         strict=True))  # fmt: skip
@@ -63,6 +68,7 @@ def run(wanted: Wanted) -> dict[str, Any]:
         "ways": _judged(portal, ways),
         "portal_over_random": _leads(portal, *ways.values()),
         "seconds": time.monotonic() - begun,
+        "seconds_comparing": compared,
     }
     wanted.out.mkdir(parents=True, exist_ok=True)
     (wanted.out / "simulation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -73,22 +79,29 @@ def run(wanted: Wanted) -> dict[str, Any]:
 
 def _way(wanted: Wanted, asked_by: str) -> list[Measured]:
     """One way of asking, from the base to the last release."""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {asked_by}: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     portal = make_portal(wanted.data, wanted.pool, wanted.seed)
+    simulation = Simulation(
+        portal, wanted.base, wanted.out / START, wanted.out / asked_by.replace(" ", "-"),
+        seed=wanted.seed, wrong=wanted.wrong, plan=_plan(wanted), progress=_teller(asked_by),
+    )  # fmt: skip
+    return simulation.run(wanted.verdicts, as_portal=asked_by == PORTAL)
+
+
+def _plan(wanted: Wanted) -> Plan:
+    return Plan(seed=wanted.seed, epochs=wanted.epochs, max_tokens=MOST_TOKENS)
+
+
+def _teller(name: str) -> Tell:
     said = 0.0
 
     def tell(done: int, total: int, step: str, left: float | None) -> None:
         nonlocal said
         if time.monotonic() - said > 20:
             said = time.monotonic()
-            log.info("%s, %d of %d, %.0f s left", step, done, total, left or 0)
+            log.info("%s: %s, %d of %d, %.0f s left", name, step, done, total, left or 0)
 
-    folder = wanted.out / asked_by.replace(" ", "-")
-    simulation = Simulation(
-        portal, wanted.base, folder, seed=wanted.seed, wrong=wanted.wrong,
-        plan=Plan(seed=wanted.seed, epochs=wanted.epochs, max_tokens=MOST_TOKENS), progress=tell,
-    )  # fmt: skip
-    return simulation.run(wanted.verdicts, as_portal=asked_by == PORTAL)
+    return tell
 
 
 def _described(pairs: Any, clusters: np.ndarray) -> dict[str, Any]:

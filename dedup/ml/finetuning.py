@@ -1,6 +1,8 @@
 """Labels of people -> a better cross-encoder, which stays near what it knew on all other pairs.
 
-The loop is that of `fitting`. What keeps it from forgetting, and from learning a few labels by
+The loop is that of `fitting`. A network that begins as a bi-encoder has never seen two texts at
+once: it first learns, without any label, to say their cosine (`learn_to_compare`); only then do
+labels say where that is wrong. What keeps it from forgetting, and from learning a few labels by
 heart: replay of pairs that nobody judged, held near what the network said of them before (Li and
 Hoiem 2016, "Learning without forgetting"); early stopping on labels of other questions; and weights
 that go only as far from the start as those labels like best (WiSE-FT: Wortsman et al. 2022).
@@ -19,6 +21,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 from dedup.ml import fitting
 from dedup.ml.biencoder import BiEncoder
+from dedup.ml.calibration import fit_calibration
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.fitting import UNKNOWN, Course, Example
 from dedup.ml.packing import cut, fastest_dtype
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 NOTE = "finetuned.json"  # written last: what made the network beside it
 FEWEST_JUDGES = 40  # labels of other questions; fewer do not say when to stop
 WAYS = (0.25, 0.5, 0.75, 1.0)  # shares of the way from the start that are tried
+START = "start"  # the folder of a network that learned to compare, in that of what comes of it
+COMPARED = 32  # pairs of a step in which it learns to compare
 KEPT_EVERY = 60.0  # seconds between two checkpoints
 TOKENS = 4_000  # of one batch that is only read
 
@@ -58,6 +63,7 @@ class Plan(Course):
     rate: float = 2e-4
     batch: int = 16
     patience: int = 2
+    pieces: int = 2
     replay_weight: float = 0.1  # of a pair that nobody judged, beside one label's 1
     threads: int = 1
 
@@ -88,10 +94,11 @@ def finetune(
     """Fit the cross-encoder in `start` to labels; writes a Hugging Face folder `out`.
 
     `bi` is the bi-encoder's folder, whose cosine the network corrects; without a `start` the
-    network begins as `bi` with a head that says zero. `tune` are labels of other questions, to stop
-    by; `replay` are pairs that nobody judged. It goes on from the checkpoint in `out` where one is;
-    what is finished there is not run again. Raises ValueError where all labels are of one kind,
-    FloatingPointError where a loss is not finite; whatever `progress` raises ends it.
+    network begins as `bi`, learns to compare, and gets a head that says zero. `tune` are
+    labels of other questions, to stop by; `replay` are pairs that nobody judged. It goes on from
+    the checkpoint in `out` where one is; what is finished there is not run again. Raises
+    ValueError where all labels are of one kind, FloatingPointError where a loss is not finite;
+    whatever `progress` raises ends it.
     """
     if (out / NOTE).exists():
         return _read(out)
@@ -99,6 +106,8 @@ def finetune(
         raise ValueError("training needs duplicates and others")
     torch.set_num_threads(plan.threads)
     progress(0, 0, "reading the pairs", None)
+    if start is None and replay:
+        start = learn_to_compare(bi=bi, pairs=replay, out=out / START, plan=plan, progress=progress)
     reader, tokenizer = BiEncoder(bi, fastest_dtype()), AutoTokenizer.from_pretrained(bi)
     examples = _labelled(taught, reader, tokenizer, plan)
     examples += _replayed(replay, start, tokenizer, plan)
@@ -121,11 +130,54 @@ def finetune(
     return made
 
 
+def learn_to_compare(
+    *,
+    bi: Path,
+    pairs: Sequence[Pair],
+    out: Path,
+    plan: Plan,
+    progress: Tell = lambda done, total, step, left: None,
+) -> Path:
+    """Teach the bi-encoder in `bi` to say the cosine of two texts that it reads jointly, from
+    `pairs` that nobody judged; writes it, with a head that says zero, to start from into `out`.
+
+    Without it the first thousands of labels teach it little more than to compare. What is finished
+    there is not run again, and what was killed goes on.
+    """
+    if (out / NOTE).exists():
+        return out
+    torch.set_num_threads(plan.threads)
+    reader, tokenizer = BiEncoder(bi, fastest_dtype()), AutoTokenizer.from_pretrained(bi)
+    offsets = fitting.offsets_of(pairs, reader)
+    ids = fitting.encode(pairs, tokenizer, plan.max_tokens)
+    examples = [
+        Example(i, 0.0, UNKNOWN, wanted=float(offset))
+        for i, offset in zip(ids, offsets, strict=True)
+    ]
+    network = fitting.start_network(bi, plan.seed, is_fresh=True)
+    torch.nn.init.normal_(network.classifier.weight, std=network.config.initializer_range)
+    course = Course(
+        minutes=plan.minutes, rate=plan.rate, batch=COMPARED, max_tokens=plan.max_tokens,
+        pieces=4, head_rate=10.0,
+    )  # fmt: skip
+    fitting.descend(
+        network, tokenizer, examples, out, course, plan.seed,
+        progress=_told(progress, "learning to compare"), keep_every=KEPT_EVERY,
+    )  # fmt: skip
+    fitting.says_zero(network)
+    tokenizer.save_pretrained(out)
+    network.save_pretrained(out)
+    (out / NOTE).write_text(json.dumps({"compared": len(pairs)}), encoding="utf-8")
+    fitting.finished(out)
+    return out
+
+
 def _held(plan: Plan) -> Course:
     return Course(
         minutes=plan.minutes, rate=plan.rate, batch=plan.batch, max_tokens=plan.max_tokens,
         stranger_weight=plan.replay_weight, dropout=plan.dropout, epochs=plan.epochs,
-        duplicate_weight=plan.duplicate_weight, patience=plan.patience,
+        duplicate_weight=plan.duplicate_weight, patience=plan.patience, pieces=plan.pieces,
+        head_rate=plan.head_rate,
     )  # fmt: skip
 
 
@@ -154,22 +206,26 @@ def _replayed(
     ]
 
 
-def _judge(examples: Sequence[Example], tokenizer: AutoTokenizer) -> fitting.Judge:
-    """The weighted log loss of a network on these labels."""
-    label = torch.tensor([e.label for e in examples])
-    offset = torch.tensor([e.offset for e in examples], dtype=torch.float32)
-    weight = torch.tensor([e.weight for e in examples], dtype=torch.float32)
+def _judge(examples: Sequence[Example], tokenizer: AutoTokenizer) -> fitting.Judge | None:
+    """The weighted log loss of a network on these labels, once it is calibrated on them: only what
+    no calibration can mend is held against it."""
+    label, offset, weight = (
+        np.asarray([getattr(e, name) for e in examples]) for name in ("label", "offset", "weight")
+    )
+    if len(set(label.tolist())) < 2:
+        return None
 
     def judge(network: BertForSequenceClassification) -> float:
-        logits = torch.zeros(len(examples))
+        logits = np.zeros(len(examples))
         for chosen in cut([len(e.ids) for e in examples], TOKENS):
             logits[chosen] = fitting.logits_of(
                 network, tokenizer, [examples[i].ids for i in chosen]
-            )
-        cost = torch.nn.functional.binary_cross_entropy_with_logits(
-            offset + logits, label, reduction="none"
-        )
-        return float((weight * cost).sum() / weight.sum())
+            ).numpy()
+        raw = offset + logits
+        fitted = fit_calibration(raw, np.zeros(len(raw)), label, weights=weight)
+        ranked = fitted.ranked_by(raw, np.zeros(len(raw)))
+        cost = np.logaddexp(0.0, ranked) - label * ranked
+        return float(np.average(cost, weights=weight))
 
     return judge
 
@@ -200,10 +256,10 @@ def _between(one: torch.Tensor, other: torch.Tensor, way: float) -> torch.Tensor
     return torch.lerp(one, other, way) if one.is_floating_point() else other
 
 
-def _told(progress: Tell) -> fitting.Progress:
+def _told(progress: Tell, doing: str = "training") -> fitting.Progress:
     def tell(step: int, steps: int, loss: float, seconds_left: float) -> None:
         left = None if math.isnan(seconds_left) else seconds_left
-        progress(step, steps, f"training, loss {loss:.3f}", left)
+        progress(step, steps, f"{doing}, loss {loss:.3f}", left)
 
     return tell
 

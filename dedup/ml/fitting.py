@@ -47,6 +47,8 @@ class Course:
     dropout: float = 0.0
     epochs: int = 1
     patience: int = 1  # epochs without a better one, where somebody judges
+    pieces: int = 1  # 1: a step's pairs are of like length; more: of any, computed in such pieces
+    head_rate: float = 1.0  # of the head, in rates
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,10 @@ def descend(
     """
     rng = random.Random(seed)  # noqa: S311 - no secret
     lengths = [len(e.ids) for e in examples]
-    epochs = [list(batches(lengths, course.batch, rng)) for _ in range(course.epochs)]
+    epochs = [list(steps(lengths, course, rng)) for _ in range(course.epochs)]
     plan = [chosen for epoch in epochs for chosen in epoch]
     warm_up = min(100, max(1, len(plan) // 10))
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=course.rate, weight_decay=0.01, fused=True)
+    optimizer = _optimizer(network, course)
     out.mkdir(parents=True, exist_ok=True)
     at = _resume(out / KEPT, network, optimizer)
     first, kept_at, mean, clock = at.step, at.spent, 0.0, time.monotonic()
@@ -119,20 +120,49 @@ def descend(
             _keep(out / KEPT, network, optimizer, at)
             kept_at = at.spent
         for group in optimizer.param_groups:
-            group["lr"] = course.rate * min(1.0, step / warm_up) * (0.03 + 0.97 * (1 - done))
-        loss = loss_of(network, tokenizer, [examples[i] for i in plan[step]], course)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        mean = loss.item() if step == first else 0.98 * mean + 0.02 * loss.item()
+            rate = course.rate * min(1.0, step / warm_up) * (0.03 + 0.97 * (1 - done))
+            group["lr"] = rate * group["times"]
+        chosen = [[examples[i] for i in piece] for piece in plan[step]]
+        loss = _step(network, tokenizer, chosen, optimizer, course)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss} at step {step}")
+        mean = loss if step == first else 0.98 * mean + 0.02 * loss
         if progress:
             progress(step + 1, len(plan), mean, at.spent / done - at.spent if done else math.nan)
     if judge and at.best is not None:
         network.load_state_dict(at.best)
     return at
+
+
+def _optimizer(network: BertForSequenceClassification, course: Course) -> torch.optim.Optimizer:
+    head = list(network.classifier.parameters())
+    body = [p for name, p in network.named_parameters() if not name.startswith("classifier.")]
+    groups = [
+        {"params": [p for p in body if p.requires_grad], "times": 1.0},
+        {"params": head, "times": course.head_rate},
+    ]
+    return torch.optim.AdamW(groups, lr=course.rate, weight_decay=0.01, fused=True)
+
+
+def _step(
+    network: BertForSequenceClassification,
+    tokenizer: AutoTokenizer,
+    pieces: Sequence[Sequence[Example]],
+    optimizer: torch.optim.Optimizer,
+    course: Course,
+) -> float:
+    """One step along the mean gradient of all pieces; their mean loss, and no step where that is
+    not finite."""
+    total, count = 0.0, sum(len(piece) for piece in pieces)
+    for piece in pieces:
+        loss = loss_of(network, tokenizer, piece, course) * (len(piece) / count)
+        loss.backward()
+        total += loss.item()
+    if math.isfinite(total):
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
 
 
 def _judge(judge: Judge, network: BertForSequenceClassification, at: Descent) -> None:
@@ -190,6 +220,23 @@ def offsets_of(pairs: Sequence[Pair], bi: BiEncoder) -> np.ndarray:
     return SCALE * (pair_cosines(bi.embed, pairs) - MIDDLE)
 
 
+def steps(lengths: Sequence[int], course: Course, rng: random.Random) -> Iterator[list[list[int]]]:
+    """Row numbers of an epoch's steps, each in pieces of like length.
+
+    Steps of like length pad least. But where short pairs are of another kind than long ones, each
+    such step pulls the network to its kind; steps of any length go where all of them point.
+    """
+    if course.pieces == 1:
+        yield from ([batch] for batch in batches(lengths, course.batch, rng))
+        return
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    for at in range(0, len(order), course.batch):
+        chosen = sorted(order[at : at + course.batch], key=lambda i: lengths[i])
+        size = math.ceil(len(chosen) / course.pieces)
+        yield [chosen[i : i + size] for i in range(0, len(chosen), size)]
+
+
 def batches(lengths: Sequence[int], size: int, rng: random.Random) -> Iterator[list[int]]:
     """Row numbers in batches of like length, in random order."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i] + rng.random() * 4)
@@ -209,9 +256,14 @@ def start_network(
     )  # fmt: skip
     network.bert.embeddings.requires_grad_(False)
     if is_fresh:
-        torch.nn.init.zeros_(network.classifier.weight)
-        torch.nn.init.zeros_(network.classifier.bias)
+        says_zero(network)
     return network.train()
+
+
+def says_zero(network: BertForSequenceClassification) -> None:
+    """Give it a head that says zero of each pair: no correction at all."""
+    torch.nn.init.zeros_(network.classifier.weight)
+    torch.nn.init.zeros_(network.classifier.bias)
 
 
 def logits_of(

@@ -1,9 +1,11 @@
 """The loop from verdicts to better releases, closed on labelled pairs: simulated agents say what
 the labels say, now and then wrongly.
 
-It starts at the base's cosine, without any fine-tuning. What is asked, learned, calibrated and
-measured is as on a portal: pairs at or above the threshold and a random lane below it, each with
-the probability of being asked; further ones chosen to learn from; no question on two sides.
+It starts at the base's cosine, without any fine-tuning; each training begins at a network that
+learned to say that cosine, without a label, of the portal's own pairs. What is asked,
+learned, calibrated and measured is as on a portal: pairs at or above the threshold and a random
+lane below it, each with the probability of being asked; further ones chosen to learn from; no
+question on two sides.
 """
 
 import logging
@@ -22,7 +24,7 @@ from dedup.ml.calibration import Calibration, fit_calibration
 from dedup.ml.choosing import entropy, pair_points, pick
 from dedup.ml.crossencoder import CrossEncoder
 from dedup.ml.data import Labelled, forum_rows, labelled
-from dedup.ml.finetuning import Plan, Taught, Tell, finetune
+from dedup.ml.finetuning import Plan, Taught, Tell, finetune, learn_to_compare
 from dedup.ml.fitting import MIDDLE, SCALE
 from dedup.ml.packing import fastest_dtype
 from dedup.ml.pairs import Pair
@@ -37,6 +39,7 @@ CHOSEN = 0.35  # share that is chosen to learn from
 THRESHOLD = 0.5  # pairs at or above it are flagged
 CANDIDATES, KNOWN = 1_000, 2_000  # to choose from, and labelled ones to differ from; at least
 TUNE = 0.2  # share of clusters whose labels calibrate and say when to stop
+COMPARED = 3_000  # pairs, without their labels, by which the network learns to compare
 REPLAY = 0.3  # pairs that nobody judged, for each label
 
 
@@ -68,6 +71,17 @@ def make_portal(data: Path, pool: int, seed: int) -> Portal:
     rest = [pair for query in queries for pair in by_query[query]]
     held = [pair for pair in rest if not {pair.first, pair.second} & known]
     return Portal(asked, held, clusters_of(asked), clusters_of(held))
+
+
+def make_start(
+    portal: Portal, base: Path, out: Path, *, plan: Plan,
+    progress: Tell = lambda done, total, step, left: None,
+) -> Path:  # fmt: skip
+    """A network that learned, of pairs of the pool and without their labels, to compare texts."""
+    pairs = random.Random(f"{plan.seed} comparing").sample(  # noqa: S311 - no secret
+        portal.pool, min(len(portal.pool), COMPARED)
+    )
+    return learn_to_compare(bi=base, pairs=_pairs(pairs), out=out, plan=plan, progress=progress)
 
 
 def clusters_of(pairs: Sequence[Labelled]) -> np.ndarray:
@@ -112,10 +126,11 @@ class Simulation:
     """One way of asking, from the base on."""
 
     def __init__(
-        self, portal: Portal, base: Path, folder: Path, *, seed: int, wrong: float, plan: Plan,
+        self, portal: Portal, base: Path, start: Path, folder: Path, *, seed: int, wrong: float,
+        plan: Plan,
         progress: Tell = lambda done, total, step, left: None,
     ) -> None:  # fmt: skip
-        self.portal, self.base, self.folder = portal, base, folder
+        self.portal, self.base, self.start, self.folder = portal, base, start, folder
         self.seed, self.wrong, self.plan, self.progress = seed, wrong, plan, progress
         torch.set_num_threads(plan.threads)
         bi = BiEncoder(base, fastest_dtype())
@@ -196,7 +211,7 @@ class Simulation:
         free = [row for row in range(len(self.portal.pool)) if row not in self.asked]
         replay = self.rng.sample(free, min(len(free), round(REPLAY * len(asked))))
         made = finetune(
-            bi=self.base, start=None, taught=[self._taught(one) for one in train],
+            bi=self.base, start=self.start, taught=[self._taught(one) for one in train],
             tune=[self._taught(one) for one in tune],
             replay=_pairs([self.portal.pool[row] for row in replay]),
             out=self.folder / name, plan=self.plan, progress=self.progress,

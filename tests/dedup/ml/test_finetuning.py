@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from dedup.ml import finetuning, fitting
 from dedup.ml.crossencoder import CrossEncoder
-from dedup.ml.finetuning import NOTE, Plan, Taught, finetune
+from dedup.ml.finetuning import NOTE, START, Plan, Taught, finetune, learn_to_compare
 from dedup.ml.fitting import KEPT
 from dedup.ml.pairs import Pair
 from tests.dedup.ml.networks import write_base
 
 THINGS = ["door", "window", "car", "shop", "bill"]
-PLAN = Plan(epochs=8, batch=4, rate=1e-2, replay_weight=1.0, patience=6)
+PLAN = Plan(epochs=8, batch=4, rate=1e-2, replay_weight=1.0, patience=6, pieces=1)
 
 
 def taught(count=40):
@@ -53,6 +53,39 @@ def test_it_learns_what_labels_say_and_the_cosine_does_not(bi, tmp_path):
     assert same.mean() > others.mean() + 0.4
     assert found.steps == 80
     assert not (found.folder / KEPT).exists()
+
+
+def test_without_a_label_it_learns_what_the_cosine_says_and_corrects_nothing(
+    bi, tmp_path, monkeypatch
+):
+    words = [*THINGS, "red", "blue", "open", "close"]
+    pairs = [Pair(f"my {a}", f"{b} {c}") for a in words for b in words for c in words]
+    plan = Plan(rate=1e-2)
+    zero = learn_to_compare(bi=bi, pairs=pairs[:99], out=tmp_path / "zero", plan=plan)
+    assert not CrossEncoder(zero).scores(pairs).any()
+
+    def say(pairs, reader):
+        return np.asarray([3.0 if "red" in pair.newer else -3.0 for pair in pairs])
+
+    monkeypatch.setattr(fitting, "offsets_of", say)
+    monkeypatch.setattr(fitting, "says_zero", lambda network: None)  # to see what it learned
+    out = learn_to_compare(bi=bi, pairs=pairs[::2] * 12, out=tmp_path / "out", plan=plan)
+    unseen = pairs[1::2]
+    assert np.corrcoef(CrossEncoder(out).scores(unseen), say(unseen, None))[0, 1] > 0.8
+
+
+def test_a_fresh_network_learns_to_compare_first_and_once(bi, tmp_path, monkeypatch):
+    made(bi, tmp_path / "out", replay=replayed())
+    assert (tmp_path / "out" / START / NOTE).exists()
+
+    (tmp_path / "out" / NOTE).unlink()
+    courses = []
+    monkeypatch.setattr(
+        fitting, "descend",
+        lambda network, *_, **__: courses.append(network) or fitting.Descent(),
+    )  # fmt: skip
+    made(bi, tmp_path / "out", replay=replayed())
+    assert len(courses) == 1
 
 
 def test_pairs_that_nobody_judged_keep_what_the_network_said_of_them(bi, tmp_path):
@@ -98,6 +131,27 @@ def test_it_stops_where_further_epochs_bring_nothing(bi, tmp_path):
     found = made(bi, tmp_path / "out", start=start, taught=wrong, tune=taught(60), plan=plan)
 
     assert len(found.tune_losses) < 10
+
+
+def test_what_a_calibration_mends_is_not_held_against_a_network():
+    class Network:
+        def __init__(self, slope, shift):
+            self.slope, self.shift = slope, shift
+
+    rng = np.random.default_rng(5)
+    known = rng.normal(size=80)
+    labels = (rng.random(80) < 1 / (1 + np.exp(-3 * known))).astype(float)
+    examples = [fitting.Example([1], 0.0, label) for label in labels]
+    rows = {id(example.ids): float(z) for example, z in zip(examples, known, strict=True)}
+
+    def logits_of(network, tokenizer, ids):
+        return torch.tensor([network.slope * rows[id(one)] + network.shift for one in ids])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "logits_of", logits_of)
+        judge = finetuning._judge(examples, None)
+        assert judge(Network(0.3, -4.0)) == pytest.approx(judge(Network(3.0, 0.0)), abs=2e-3)
+        assert judge(Network(3.0, 0.0)) < judge(Network(0.0, 0.0)) - 0.1
 
 
 def test_a_few_labels_do_not_say_when_to_stop(bi, tmp_path):

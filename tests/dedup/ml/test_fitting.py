@@ -1,10 +1,14 @@
+import random
+
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from dedup.ml import fitting, training
-from dedup.ml.fitting import KEPT
+from dedup.ml.fitting import KEPT, Course
 from dedup.ml.mixture import Mixture
+from dedup.ml.pairs import Pair
 from dedup.ml.training import Recipe, Stage, train
 from tests.dedup.ml.networks import write_base, write_data
 
@@ -48,6 +52,37 @@ def test_training_that_was_stopped_ends_where_it_would_have_ended(tmp_path, monk
     assert not (tmp_path / "parts" / "1-only" / KEPT).exists()
     for name, weight in whole.items():
         torch.testing.assert_close(parts[name], weight)
+
+
+def test_a_step_of_any_lengths_reads_each_pair_once_in_pieces_of_like_length():
+    lengths = [5, 90] * 20
+    course = Course(batch=8, pieces=2)
+
+    found = list(fitting.steps(lengths, course, random.Random(1)))
+
+    assert sorted(i for step in found for piece in step for i in piece) == list(range(40))
+    assert {len(step) for step in found} == {2}
+    assert sum(len({lengths[i] for piece in step for i in piece}) == 2 for step in found) > 3
+    for shorter, longer in found:
+        assert max(lengths[i] for i in shorter) <= min(lengths[i] for i in longer)
+
+
+def test_a_step_in_pieces_goes_where_it_would_go_whole(tmp_path):
+    base = write_base(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    pairs = [Pair("open the door", "open my door"), Pair("red car", "blue bill"),
+             Pair("close", "close the shop"), Pair("open", "close my window")]  # fmt: skip
+    ids = fitting.encode(pairs, tokenizer, 32)
+    examples = [fitting.Example(one, 0.3, float(n % 2)) for n, one in enumerate(ids)]
+    ends = []
+    for pieces in ([examples], [examples[:3], examples[3:]]):
+        network = fitting.start_network(base, 1, is_fresh=True)
+        optimizer = torch.optim.SGD(network.parameters(), lr=2.0)
+        losses = [fitting._step(network, tokenizer, pieces, optimizer, Course()) for _ in range(3)]
+        ends.append((losses, network.classifier.weight.detach().clone()))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-3)
+    torch.testing.assert_close(ends[0][1], ends[1][1], rtol=2e-2, atol=1e-3)
+    assert ends[0][1].abs().max() > 0.01  # it went somewhere
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path, monkeypatch):

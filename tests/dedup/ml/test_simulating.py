@@ -33,7 +33,8 @@ def simulation(data, tmp_path):
     portal = make_portal(data, 300, seed=1)
     plan = Plan(epochs=1, batch=16, rate=1e-3)
     base = write_base(tmp_path / "base")
-    return Simulation(portal, base, tmp_path / "out", seed=1, wrong=0.1, plan=plan)
+    start = simulating.make_start(portal, base, tmp_path / "start", plan=plan)
+    return Simulation(portal, base, start, tmp_path / "out", seed=1, wrong=0.1, plan=plan)
 
 
 def test_pairs_that_share_a_text_over_any_steps_are_of_one_cluster():
@@ -95,8 +96,14 @@ def test_a_loop_gives_a_release_after_each_number_of_verdicts(simulation):
 def test_the_same_seed_asks_the_same(simulation, data, tmp_path):
     portal = make_portal(data, 300, seed=1)
     again = Simulation(
-        portal, simulation.base, tmp_path / "again", seed=1, wrong=0.1, plan=simulation.plan
-    )
+        portal,
+        simulation.base,
+        simulation.start,
+        tmp_path / "again",
+        seed=1,
+        wrong=0.1,
+        plan=simulation.plan,
+    )  # fmt: skip
 
     simulation.ask(50, as_portal=False)
     again.ask(50, as_portal=False)
