@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
+from typing import Any
 
 import redis
 from django.conf import settings
@@ -168,10 +169,10 @@ def _workers() -> Iterator[Finding]:
             ]
             repair = " ".join(word for word in words if word)
             yield Finding(name, BROKEN, "none answers", repair)
-    yield from _held_up(answers)
+    yield from _held_up({name: [dict(q) for q in queues] for name, queues in answers.items()})
 
 
-def _held_up(answers: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[Finding]:
+def _held_up(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Finding]:
     """Workers in which a question may wait behind a job that takes an hour."""
     for worker, queues in sorted(answers.items()):
         others = sorted({queue["name"] for queue in queues} - {"training"})

@@ -13,7 +13,7 @@ from tests.factories import FlagFactory, QuestionFactory, ReleaseFactory
 @pytest.mark.slow
 def test_releases_are_switched_under_real_workers_and_each_score_names_its_own():
     ran = subprocess.run(
-        [sys.executable, "manage.py", "bench", "promotion", "--json", "--seconds", "20"],
+        [sys.executable, "manage.py", "bench", "promotion", "--json", "--seconds", "45"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
 

@@ -187,8 +187,9 @@ class Load:
 def switch(first: Release, second: Release, load: Load, seconds: float) -> dict[str, Any]:
     """Forward and back under load: how often, how soon each was used, longest time without a
     check."""
-    took, begun, fed_at = [], time.monotonic(), 0.0
+    took: list[float] = []
     seen: list[datetime] = []
+    begun, fed_at = time.monotonic(), 0.0
     while time.monotonic() < begun + seconds:
         is_back = len(took) % 2
         now = releases.roll_back() if is_back else releases.activate(release=second)
