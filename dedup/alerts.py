@@ -6,7 +6,8 @@ are tried again until they have left.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +35,7 @@ BACK = 0.8  # of a bound: an alert is over where the value is no higher
 FEWEST = 20  # of what is counted within an hour; of fewer no alert is made
 LATELY, BEFORE = timedelta(days=7), timedelta(days=56)  # whose acceptance is compared
 LEASE = timedelta(minutes=2)  # while a message is being sent
+SENDING_SECONDS = 20.0  # then the next run goes on: its worker has questions to check
 PAUSES = [timedelta(minutes=n) for n in (1, 5, 30, 120, 300, 600, 600)]
 KEPT = timedelta(days=365)
 Rule, Channel, State = Alert.Rule, Delivery.Channel, Delivery.State
@@ -213,20 +215,35 @@ def _put(alert: Alert, *, is_over: bool, now: datetime) -> None:
 def deliver_due(*, now: datetime, limit: int = 20) -> int:
     """Send the messages that are due; return how many left. Safe to run beside itself.
 
-    Where nobody knows whether one left, it is sent again: rather twice than never.
+    Where nobody knows whether one left, it is sent again: rather twice than never. A receiver that
+    does not take one is not asked for the others in this run.
     """
-    sent = 0
+    _give_up(now)
+    sent, channels, begun = 0, set(Channel), time.monotonic()
     for _ in range(limit):
-        delivery = _claim(now)
+        is_over = time.monotonic() - begun > SENDING_SECONDS
+        delivery = None if is_over else _claim(channels, now)
         if delivery is None:
             break
-        sent += _deliver(delivery, now)
+        if _deliver(delivery, now):
+            sent += 1
+        else:
+            channels.discard(Channel(delivery.channel))
     return sent
 
 
+def _give_up(now: datetime) -> None:
+    """End those whose last try was cut off, as by the death of its worker."""
+    due = Delivery.objects.filter(state=State.WAITING, due_at__lte=now)
+    number = due.filter(attempts__gt=len(PAUSES)).update(state=State.FAILED, said="cut off")
+    if number:
+        log.error("%d messages about alerts are given up: their tries were cut off", number)
+
+
 @transaction.atomic
-def _claim(now: datetime) -> Delivery | None:
-    due = Delivery.objects.filter(state=State.WAITING, due_at__lte=now).order_by("due_at", "pk")
+def _claim(channels: Collection[str], now: datetime) -> Delivery | None:
+    due = Delivery.objects.filter(state=State.WAITING, due_at__lte=now, channel__in=channels)
+    due = due.order_by("due_at", "pk")
     delivery = due.select_for_update(skip_locked=True, of=["self"]).select_related("alert").first()
     if delivery:
         delivery.attempts += 1
@@ -253,10 +270,13 @@ def _end(delivery: Delivery, state: str, said: str) -> None:
 
 
 def _put_off(delivery: Delivery, said: str, now: datetime) -> None:
-    log.warning("Alert %s is not told yet: %s", delivery.alert_id, said)
     if delivery.attempts > len(PAUSES):
+        log.error(
+            "Alert %s is given up after %d tries: %s", delivery.alert_id, delivery.attempts, said
+        )
         _end(delivery, State.FAILED, said)
         return
+    log.warning("Alert %s is not told yet: %s", delivery.alert_id, said)
     due = now + PAUSES[delivery.attempts - 1]
     Delivery.objects.filter(pk=delivery.pk).update(due_at=due, said=said[:100])
 
@@ -283,6 +303,8 @@ def _time(at: datetime | None) -> str | None:
 def _post(delivery: Delivery, now: datetime) -> str:
     if not settings.ALERT_WEBHOOK:
         raise webhooks.AddressRefused("no address is set any more")
+    if not webhooks.is_secret(settings.ALERT_WEBHOOK_SECRET):
+        raise webhooks.AddressRefused("no secret that signs")
     status = webhooks.send(
         settings.ALERT_WEBHOOK,
         message(delivery),

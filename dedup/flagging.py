@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q
 
 from dedup import marks
@@ -12,6 +12,7 @@ from dedup.decision import Sampled, ScoredCandidate
 from dedup.ml.pairs import AlignedWords
 from dedup.models import Flag, Release, Review, Score
 from dedup.texts import Text, text_of
+from support import merging
 from support.models import Question, User
 
 
@@ -35,7 +36,7 @@ def write(findings: Findings, *, now: datetime) -> None:
     To be called inside `outbox.settling`. Questions are locked in id order, then flags.
     """
     ids = sorted({findings.text.question_id, *findings.others})
-    _lock_keys(ids)
+    merging.lock_keys(ids)
     edited = _edited_since(findings)
     _store_scores(findings, now, edited)
     question_id = findings.text.question_id
@@ -57,15 +58,6 @@ def write(findings: Findings, *, now: datetime) -> None:
             _open(flags.get(other_id), findings, drawn.candidate, now, blind_share=drawn.share)
 
 
-def _lock_keys(question_ids: list[int]) -> None:
-    """As the foreign keys of what is written will, but in the order of all others."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE",
-            [question_ids],
-        )
-
-
 @transaction.atomic
 def keep_scores(scores: Sequence[Score]) -> int:
     """Store what a release said of pairs apart from a check; return of how many.
@@ -73,7 +65,7 @@ def keep_scores(scores: Sequence[Score]) -> int:
     Of those whose texts are no longer what was judged, nothing is kept.
     """
     ids = sorted({pk for one in scores for pk in (one.older_id, one.newer_id)})
-    _lock_keys(ids)
+    merging.lock_keys(ids)
     now = {q.pk: text_of(q).hash for q in Question.objects.filter(pk__in=ids).defer("words")}
     fresh = [
         one

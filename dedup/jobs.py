@@ -9,10 +9,12 @@ import errno
 import logging
 import resource
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -204,15 +206,31 @@ def do(held: Run, runners: Mapping[str, Runner]) -> Job:
         log.warning("Job %s: %s", held.job.pk, error)
         held.end(Job.State.FAILED, result=_as_told(error), failure=str(error))
     except Exception as error:
-        log.exception("Job %s failed", held.job.pk)
         known = _known(error)
-        failure = str(known) if known else f"{type(error).__name__}: {error}"
+        failure = str(known) if known else cause_of(error)
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("Job %s failed: %s\n%s", held.job.pk, failure, where)
         held.end(Job.State.FAILED, result=_as_told(known) if known else {}, failure=failure)
     except (SystemExit, KeyboardInterrupt):
         held.give_back()
         raise
     held.job.refresh_from_db()
     return held.job
+
+
+def cause_of(error: BaseException) -> str:
+    """The kind of an error, its code where it has one, and the line that raised it.
+
+    Never its message: the database, and many a library, quote the rows and texts that they met.
+    """
+    codes = [getattr(one, "sqlstate", None) or getattr(one, "errno", None)
+             for one in (error, error.__cause__)]  # fmt: skip
+    code = next((one for one in codes if isinstance(one, str | int)), None)
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [one for one in frames if Path(one.filename).is_relative_to(settings.BASE_DIR)]
+    at = inside[-1] if inside else None
+    place = f" in {Path(at.filename).stem}.{at.name}, line {at.lineno}" if at else ""
+    return f"{type(error).__name__}{f' ({code})' if code else ''}{place}"
 
 
 def _as_told(error: JobFailed) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from dedup.models import Flag, FlagQuerySet, Release, Review, Score, ThresholdChange
-from support import audit, outbox
+from support import audit, merging, outbox
 from support.models import User
 from support.templatetags.texts import in_percent
 
@@ -140,24 +140,27 @@ def _locked(release: Release) -> Release:
 
 
 def _set(release: Release, which: str, after: float, now: datetime) -> Effects:
+    """Move it, and bring what is open in line: questions are held first, then flags, as
+    everywhere."""
     before = release.threshold
     setattr(release, COLUMN[Which(which)], after)
     require_order(release)
     release.save(update_fields=[COLUMN[Which(which)]])
     if not _is_felt(release, which):
         return Effects()
+    put_back = list(_to_check_again(release, after)) if after < before else []
+    seen = _free(_open_below(release, after), now).values_list("pk", "older", "newer")
+    pairs = {pk: ends for pk, *ends in seen}
+    merging.lock_keys({*put_back, *(pk for ends in pairs.values() for pk in ends)})
     below = _open_below(release, after)
-    closed = _free(below, now).order_by("pk").select_for_update(of=["self"])
+    closed = _free(below, now).filter(pk__in=pairs).order_by("pk").select_for_update(of=["self"])
     ids = [flag.pk for flag in closed]
     Flag.objects.filter(pk__in=ids).update(
         status=Flag.Status.WITHDRAWN, decided_at=now, claimed_by=None, claimed_until=None
     )
     left = below.count()
-    put_back = 0
-    if after < before:
-        questions = list(_to_check_again(release, after))
-        put_back = outbox.put_all(questions, is_background=True, now=now) if questions else 0
-    return Effects(len(ids), left, put_back)
+    number = outbox.put_all(put_back, is_background=True, now=now) if put_back else 0
+    return Effects(len(ids), left, number)
 
 
 def require_order(release: Release) -> None:

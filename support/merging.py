@@ -136,6 +136,19 @@ def lock_threads(*question_ids: int) -> dict[int, Question]:
     return _lock(question_ids)
 
 
+def lock_keys(question_ids: Iterable[int]) -> None:
+    """Hold questions, in id order, as the foreign keys of what is written about them will.
+
+    Before any lock of what hangs on them. Whoever changes their threads waits; others that only
+    write about them do not.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM support_question WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE",
+            [sorted(set(question_ids))],
+        )
+
+
 def _lock(question_ids: Iterable[int]) -> dict[int, Question]:
     members = Question.objects.of_threads(*question_ids)
     expected = set(members.values_list("pk", flat=True))

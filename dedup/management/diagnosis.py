@@ -3,10 +3,11 @@
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
+from typing import Any
 
 import redis
 from django.conf import settings
@@ -169,6 +170,18 @@ def _workers() -> Iterator[Finding]:
             ]
             repair = " ".join(word for word in words if word)
             yield Finding(name, BROKEN, "none answers", repair)
+    yield from _held_up({name: [dict(q) for q in queues] for name, queues in answers.items()})
+
+
+def _held_up(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Finding]:
+    """Workers in which a question may wait behind a job that takes an hour."""
+    for worker, queues in sorted(answers.items()):
+        others = sorted({queue["name"] for queue in queues} - {"training"})
+        if others and len(others) < len(queues):
+            detail = f"{worker} does long work too: {', '.join(others)} may wait behind a job"
+            repair = f"celery -A {OTHER_APPS['training']} -Q training -c 1 -n training@%h"
+            repair = repair.replace(" -P threads", " worker -P threads")
+            yield Finding("long work", NOTE, detail, repair)
 
 
 def _release() -> Iterator[Finding]:

@@ -6,10 +6,12 @@ near a correction that is wanted: none, or what another network knows. Residual 
 2016.
 """
 
+import json
 import logging
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from dedup.ml.biencoder import BiEncoder, pair_cosines
@@ -26,7 +30,7 @@ log = logging.getLogger(__name__)
 
 SCALE, MIDDLE = 10.0, 0.75
 UNKNOWN = -1.0  # the label of a pair that nobody judged
-KEPT = "checkpoint.pt"  # weights, optimizer and step of what is not finished
+KEPT = "checkpoint.safetensors"  # weights, optimizer and step of what is not finished
 KEPT_EVERY = 300.0  # seconds
 LONGEST_STEP = 30.0  # seconds that a step may count for: a machine that slept has not trained
 
@@ -184,23 +188,53 @@ def finished(out: Path) -> None:
 def _keep(
     file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, at: Descent
 ) -> None:
-    """Written beside and moved into place: a kill in mid-write leaves the last one."""
-    state = {
-        "network": network.state_dict(), "optimizer": optimizer.state_dict(),
-        "step": at.step, "spent": at.spent, "judged": at.judged, "best": at.best,
+    """Written beside and moved into place: a kill in mid-write leaves the last one.
+
+    Tensors by what they are of, and all numbers as JSON in the same file's header.
+    """
+    steps = optimizer.state_dict()
+    parts = {"network": network.state_dict(), "best": at.best or {}}
+    parts |= {f"optimizer.{index}": state for index, state in steps["state"].items()}
+    tensors = {
+        f"{part}/{name}": torch.as_tensor(value).contiguous()
+        for part, values in parts.items()
+        for name, value in values.items()
+    }
+    numbers = {
+        "step": at.step, "spent": at.spent, "judged": at.judged, "has_best": at.best is not None,
+        "groups": steps["param_groups"],
     }  # fmt: skip
-    torch.save(state, file.with_suffix(".part"))
-    file.with_suffix(".part").replace(file)
+    beside = file.with_suffix(".part")
+    save_file(tensors, beside, metadata={"numbers": json.dumps(numbers)})
+    beside.replace(file)
 
 
 def _resume(file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Descent:
+    """From the checkpoint; from the start where there is none, or one that cannot be read."""
     if not file.exists():
         return Descent()
-    state: dict[str, Any] = torch.load(file, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    log.info("going on from step %d", state["step"])
-    return Descent(state["step"], state["spent"], state["judged"], state["best"])
+    try:
+        parts, numbers = _read(file)
+    except (SafetensorError, ValueError, KeyError) as error:
+        log.warning("%s cannot be read (%s): beginning anew", file.name, type(error).__name__)
+        return Descent()
+    network.load_state_dict(parts.pop("network"))
+    best = parts.pop("best", {})
+    state = {int(part.removeprefix("optimizer.")): values for part, values in parts.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": numbers["groups"]})
+    log.info("going on from step %d", numbers["step"])
+    has_best = numbers["has_best"]
+    return Descent(numbers["step"], numbers["spent"], numbers["judged"], best if has_best else None)
+
+
+def _read(file: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    parts: defaultdict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    with safe_open(file, "pt") as kept:
+        numbers: dict[str, Any] = json.loads(kept.metadata()["numbers"])
+        for key in kept.keys():  # noqa: SIM118 - no dictionary
+            part, _slash, name = key.partition("/")
+            parts[part][name] = kept.get_tensor(key)
+    return parts, numbers
 
 
 def encode(pairs: Sequence[Pair], tokenizer: AutoTokenizer, max_tokens: int) -> list[list[int]]:

@@ -304,3 +304,20 @@ def test_a_mailbox_without_a_domain_takes_no_reply(artifacts, settings):
 
     assert found.state == BROKEN
     assert "secret" not in str(found)
+
+
+def queues(*names):
+    return [{"name": name} for name in names]
+
+
+def test_a_worker_in_which_questions_wait_behind_a_job_is_named():
+    found = list(
+        diagnosis._held_up(
+            {"all@one": queues("checks", "training", "mail"), "training@two": queues("training"),
+             "checks@two": queues("checks", "interactive")}
+        )
+    )  # fmt: skip
+
+    assert [(one.name, one.state) for one in found] == [("long work", NOTE)]
+    assert found[0].detail == "all@one does long work too: checks, mail may wait behind a job"
+    assert "worker -P threads -Q training" in found[0].repair

@@ -4,13 +4,14 @@ import sys
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from dedup import jobs
 from dedup.models import Job
 from support import outbox
 from support.models import AuditEntry
+from tests.factories import QuestionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -76,15 +77,53 @@ def test_a_worker_takes_only_what_it_can_do():
     assert jobs.run({Job.Kind.DISTIL: lambda _: {}}) is None
 
 
-def test_an_error_of_the_runner_is_the_jobs_failure():
-    def fail(_run):
-        raise ValueError("no labels")
+CANARY = "Heliotrope Wombat"  # as a customer would have written it
 
+
+def a_value_that_is_none():
+    raise ValueError(f"could not convert string to float: {CANARY!r}")
+
+
+def a_row_that_the_database_quotes():
+    QuestionFactory(pk=7, title=CANARY)
+    with transaction.atomic():
+        cursor = connection.cursor()
+        cursor.execute("CREATE TEMP TABLE seen (word text UNIQUE) ON COMMIT DROP")
+        cursor.execute("INSERT INTO seen VALUES (%s), (%s)", [CANARY, CANARY])
+
+
+def an_error_that_follows_another():
+    try:
+        a_value_that_is_none()
+    except ValueError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def a_key_that_is_a_text():
+    raise KeyError(CANARY)
+
+
+@pytest.mark.parametrize(
+    ("break_down", "said"),
+    [
+        (a_value_that_is_none, "ValueError in test_jobs.a_value_that_is_none, line "),
+        (a_row_that_the_database_quotes, "IntegrityError (23505) in "),
+        (an_error_that_follows_another, "RuntimeError in test_jobs.an_error_that_follows_another"),
+        (a_key_that_is_a_text, "KeyError in test_jobs.a_key_that_is_a_text, line "),
+    ],
+)
+def test_an_error_of_the_runner_is_the_jobs_failure_without_a_word_that_it_quotes(
+    break_down, said, caplog
+):
     started()
 
-    failed = jobs.run({Job.Kind.TRAIN: fail})
+    failed = jobs.run({Job.Kind.TRAIN: lambda _run: break_down()})
 
-    assert (failed.state, failed.failure) == (Job.State.FAILED, "ValueError: no labels")
+    assert failed.state == Job.State.FAILED
+    assert failed.failure.startswith(said)
+    assert said in caplog.text
+    kept = f"{failed.failure} {failed.result} {failed.told_failure} {caplog.text}"
+    assert not [word for word in CANARY.split() if word in kept]
 
 
 def test_progress_shows_what_it_does_and_how_long_it_takes_still():
@@ -179,7 +218,7 @@ def test_what_cannot_be_done_is_said_in_words_of_the_readers_language():
         (MemoryError(), "more memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "more memory"),
         (OSError(28, "No space left on device"), "disk is full"),
-        (ValueError("lamp"), "ValueError: lamp"),
+        (ValueError("lamp"), "ValueError in test_jobs.fail"),
     ],
 )
 def test_what_the_machine_lacks_is_said_in_plain_words(error, words):

@@ -517,7 +517,7 @@ def test_a_training_that_is_killed_and_told_to_end_goes_on_where_it_was(parent, 
         "DEDUP_TRAINING_FOLDER": str(settings.DEDUP_TRAINING_FOLDER), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     job = starting.training(by=None, epochs=4)
-    kept = settings.DEDUP_TRAINING_FOLDER / f"job-{job.pk}" / "network" / "checkpoint.pt"
+    kept = settings.DEDUP_TRAINING_FOLDER / f"job-{job.pk}" / "network" / "checkpoint.safetensors"
     log = tmp_path / "log"
 
     def begin(pause):

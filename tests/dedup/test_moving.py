@@ -1,4 +1,5 @@
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from django.utils import timezone
 from dedup import moving, replaying
 from dedup.models import Flag, Score, ThresholdChange
 from dedup.moving import Which
-from support import outbox
+from support import merging, outbox
 from support.models import AuditEntry, OutboxEntry
 from tests.factories import FlagFactory, ProductFactory, QuestionFactory, ReleaseFactory
 
@@ -366,3 +367,51 @@ def test_a_replay_is_kept_for_a_moment(release, django_assert_num_queries):
     scored(release, 0.9, newer=asked(1))
 
     assert replaying.last_days(release, now=NOW).opened(0.5).sum() == before.opened(0.5).sum() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_move_and_a_review_of_the_same_pair_wait_for_each_other_in_one_order(release, admin):
+    """Whoever reviews holds the questions, then wants the flag. A move that held the flag first
+    would want to put one of the questions back, and neither could go on."""
+    flag = FlagFactory(release=release, probability=0.2)
+    outbox.put(flag.older)
+    scored(release, release.threshold - 0.1, newer=flag.newer)
+    OutboxEntry.objects.filter(question=flag.newer).delete()
+    held, errors = threading.Event(), []
+    wanted = release.threshold - 0.2
+
+    def move():
+        try:
+            held.wait(10)
+            moved(release, admin, wanted)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            held.set()
+            connection.close()
+
+    other = threading.Thread(target=move)
+    other.start()
+    with transaction.atomic():
+        merging.lock_threads(flag.older_id, flag.newer_id)
+        held.set()
+        eventually_waits()
+        Flag.objects.select_for_update().get(pk=flag.pk)
+    other.join(10)
+
+    assert errors == []
+    assert not other.is_alive()
+    flag.refresh_from_db()
+    assert flag.status == Flag.Status.WITHDRAWN
+    assert OutboxEntry.objects.filter(question=flag.newer, is_background=True).exists()
+
+
+def eventually_waits():
+    """Until another connection waits for a lock of ours."""
+    for _ in range(200):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.02)
+    pytest.fail("the move waits for nothing")

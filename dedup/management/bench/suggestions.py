@@ -118,10 +118,13 @@ class Workers:
         for name in list(self.running):
             self.stop(name)
 
-    def start(self, name: str) -> None:
-        """One of the demo's processes."""
-        argv = [sys.executable, "-m", *PROCESSES[name]]
-        self.running[name] = local.spawn(argv, log=self.log, env=self.environ)
+    def start(self, name: str, copy: int = 0) -> None:
+        """One of the demo's processes; of one that is to run more than once, this copy."""
+        words = [f"{name}-{copy}@%h" if copy and w == f"{name}@%h" else w for w in PROCESSES[name]]
+        argv = [sys.executable, "-m", *words]
+        self.running[f"{name}-{copy}" if copy else name] = local.spawn(
+            argv, log=self.log, env=self.environ
+        )
 
     def stop(self, name: str) -> None:
         """Ends it, and waits for that."""

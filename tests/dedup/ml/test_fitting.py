@@ -85,6 +85,73 @@ def test_a_step_in_pieces_goes_where_it_would_go_whole(tmp_path):
     assert ends[0][1].abs().max() > 0.01  # it went somewhere
 
 
+def descended():
+    """A network, its optimizer after one step, and how far it is."""
+    network = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    network(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    best = {name: weight + 1 for name, weight in network.state_dict().items()}
+    return network, optimizer, fitting.Descent(7, 1.5, [0.5, 0.25], best)
+
+
+def assert_alike(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_alike(one[key], other[key])
+    else:
+        assert one == other
+
+
+def test_a_checkpoint_gives_back_weights_optimizer_and_how_far_it_was(tmp_path):
+    network, optimizer, at = descended()
+    fitting._keep(tmp_path / KEPT, network, optimizer, at)
+    fresh, again, _ = descended()
+
+    found = fitting._resume(tmp_path / KEPT, fresh, again)
+
+    assert (found.step, found.spent, found.judged) == (7, 1.5, [0.5, 0.25])
+    assert_alike(found.best, at.best)
+    assert_alike(fresh.state_dict(), network.state_dict())
+    assert_alike(again.state_dict()["state"], optimizer.state_dict()["state"])
+    assert load_file(tmp_path / KEPT)  # safetensors: what is read cannot run anything
+
+
+def test_a_checkpoint_without_a_best_epoch_has_none_afterwards(tmp_path):
+    network, optimizer, at = descended()
+    at.best = None
+    fitting._keep(tmp_path / KEPT, network, optimizer, at)
+
+    assert fitting._resume(tmp_path / KEPT, network, optimizer).best is None
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, monkeypatch):
+    network, optimizer, at = descended()
+    fitting._keep(tmp_path / KEPT, network, optimizer, at)
+
+    def die_half_way(_tensors, file, **_):
+        file.write_bytes(b"half")
+        raise PulledPlug
+
+    monkeypatch.setattr(fitting, "save_file", die_half_way)
+    at.step = 9
+    with pytest.raises(PulledPlug):
+        fitting._keep(tmp_path / KEPT, network, optimizer, at)
+
+    assert fitting._resume(tmp_path / KEPT, network, optimizer).step == 7
+
+
+def test_a_checkpoint_that_cannot_be_read_lets_the_training_begin_anew(tmp_path):
+    network, optimizer, _ = descended()
+    (tmp_path / KEPT).write_bytes(b"no tensors")
+
+    assert fitting._resume(tmp_path / KEPT, network, optimizer).step == 0
+
+
 def test_a_finished_stage_is_not_run_again(tmp_path, monkeypatch):
     trained(tmp_path, "out", STAGE)
     monkeypatch.setattr(training, "fit", lambda *given: pytest.fail("it was finished"))
