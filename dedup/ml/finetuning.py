@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 NOTE = "finetuned.json"  # written last: what made the network beside it
 FEWEST_JUDGES = 40  # labels of other questions; fewer do not say when to stop
+WRONG_WAY = 1.0  # the loss, at least, of one that ranks the wrong way: more than knowing nothing
 WAYS = (0.25, 0.5, 0.75, 1.0)  # shares of the way from the start that are tried
 START = "start"  # the folder of a network that learned to compare, in that of what comes of it
 COMPARED = 32  # pairs of a step in which it learns to compare
@@ -60,10 +61,11 @@ class Plan(Course):
 
     seed: int = 1
     epochs: int = 3
-    rate: float = 2e-4
+    rate: float = 1e-4  # at 2e-4 some networks die: they say one number of all pairs
     batch: int = 16
     patience: int = 2
     pieces: int = 2
+    head_rate: float = 3.0
     replay_weight: float = 0.1  # of a pair that nobody judged, beside one label's 1
     threads: int = 1
 
@@ -223,6 +225,8 @@ def _judge(examples: Sequence[Example], tokenizer: AutoTokenizer) -> fitting.Jud
             ).numpy()
         raw = offset + logits
         fitted = fit_calibration(raw, np.zeros(len(raw)), label, weights=weight)
+        if fitted.by_logit <= 0:
+            return WRONG_WAY - fitted.by_logit  # no calibration mends what is the wrong way round
         ranked = fitted.ranked_by(raw, np.zeros(len(raw)))
         cost = np.logaddexp(0.0, ranked) - label * ranked
         return float(np.average(cost, weights=weight))

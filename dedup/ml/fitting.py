@@ -287,6 +287,7 @@ def start_network(
     network = BertForSequenceClassification.from_pretrained(
         start, num_labels=1, dtype=torch.float32,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",  # of texts so short, torch's fused attention learns slower
     )  # fmt: skip
     network.bert.embeddings.requires_grad_(False)
     if is_fresh:
