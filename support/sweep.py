@@ -66,7 +66,8 @@ class Sweep(bootsteps.StartStopStep):
             log.error("This worker hears no bell any more, and gives no sign of life")
         else:
             give_sign(self.parent)
-        if sweep_once(self.stopping) != "rang":
+        done = sweep_once(self.stopping, meanwhile=lambda: give_sign(self.parent))
+        if done != "rang":
             self.rings_since = None
         elif self.rings_since is None:
             self.rings_since = time.monotonic()
@@ -91,8 +92,9 @@ def give_sign(worker: Any) -> None:
             log.warning("A sign of life is lost: %s", type(error).__name__)
 
 
-def sweep_once(stopping: threading.Event) -> str:
-    """Ring for what waits longer than a sweep's pause, or check it. Returns what was done."""
+def sweep_once(stopping: threading.Event, *, meanwhile: Callable[[], None] = lambda: None) -> str:
+    """Ring for what waits longer than a sweep's pause, or check it, which may take an hour: then
+    `meanwhile` is called again and again. Returns what was done."""
     now = timezone.now()
     old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS)
     is_old = OutboxEntry.objects.waiting().filter(put_at__lt=old)
@@ -103,6 +105,6 @@ def sweep_once(stopping: threading.Event) -> str:
     log.warning("No broker: checking what waits without one")
     child = local.spawn(CHECK_COMMAND)
     while child.poll() is None and not stopping.wait(0.5):
-        pass
+        meanwhile()
     local.stop(child)  # told to end, it gives its claims back
     return "checked"

@@ -83,6 +83,19 @@ def test_without_a_broker_a_process_of_its_own_checks_what_waits(
     assert mark.exists()
 
 
+def test_while_that_process_checks_its_worker_goes_on_giving_signs(
+    no_broker, stopping, monkeypatch
+):
+    program = "import time; time.sleep(1.2)"
+    monkeypatch.setattr(sweep, "CHECK_COMMAND", [sys.executable, "-c", program])
+    wait(seconds=120)
+    signs = []
+
+    sweep.sweep_once(stopping, meanwhile=lambda: signs.append("sign"))
+
+    assert len(signs) >= 2
+
+
 def test_the_process_that_checks_is_the_command_of_that_name():
     told = subprocess.run(
         [*sweep.CHECK_COMMAND, "--help"], check=False, capture_output=True, text=True
@@ -141,7 +154,7 @@ def test_a_sweep_that_fails_tries_again(monkeypatch):
     monkeypatch.setattr(sweep, "close_old_connections", lambda: None)
     step, tried = sweep.Sweep(parent=app), []
 
-    def fail(stopping):
+    def fail(stopping, **_):
         tried.append(1)
         if len(tried) == 3:
             stopping.set()
