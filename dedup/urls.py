@@ -8,6 +8,7 @@ from dedup.views import (
     card,
     cluster,
     deflection,
+    health,
     long_work,
     merge_desk,
     monitoring,
@@ -28,6 +29,7 @@ router.register("jobs", api.JobViewSet, basename="job")
 urlpatterns = [
     path("api/v1/similar/", api.SimilarView.as_view(), name="api_similar"),
     path("api/v1/", include((router.urls, "dedup"), namespace="dedup_api")),
+    path("healthz/detection", health.DetectionView.as_view(), name="health_of_detection"),
     path("", asking.home, name="home"),
     path("ask/", asking.ask, name="ask"),
     path("ask/similar/", asking.similar, name="similar"),

@@ -227,6 +227,8 @@ ERASE_RULES: dict[str, Rule] = {
     "support.OutboxEntry.failure": OURS,
     "support.OutboxEntry.checked_by": OURS,
     "support.AuditEntry": Stays("ids only, and it is never changed"),
+    "support.AuditLink": Stays("hashes of ids and times, never of a text"),
+    "support.AuditHead": Stays("the last of those hashes"),
     "support.ApiToken.user": Goes(),
     "support.ApiToken": WITH_ROW,
     "support.MergeGrant.agent": Goes(),

@@ -28,7 +28,8 @@ from support.permissions import CUSTOMER
 
 Handler = Callable[[HttpRequest], HttpResponse]
 FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to recover one are none
-WITHOUT_SECOND_FACTOR = ("/accounts/", "/livez", "/readyz")
+FOR_MONITORS = ("/livez", "/readyz", "/healthz/")
+WITHOUT_SECOND_FACTOR = ("/accounts/", *FOR_MONITORS)
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 

@@ -32,6 +32,7 @@ from support.models.outbox import OutboxQuerySet
 log = logging.getLogger(__name__)
 
 CHECK_TASK = "dedup.tasks.check_waiting"
+CHECK_QUEUE = "checks"
 MOST_ATTEMPTS = 3
 LATE_SECONDS = 60.0  # what waits for longer has nobody who checks it, if nobody is at work
 LONG_SECONDS = 600.0  # and this is late whoever is

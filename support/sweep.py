@@ -7,11 +7,14 @@ own check what waits: the worker's main process must never load the networks, si
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any
 
 from celery import bootsteps
+from celery.signals import task_received
+from celery.worker import state
 from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # What is told that a worker lives, by its name and its queues: dedup keeps that.
 SIGNS_OF_LIFE: list[Callable[[str, Collection[str]], None]] = []
+DEAF_SECONDS = 60.0  # of ringing that a worker without work does not hear
 CHECK_COMMAND = [sys.executable, str(settings.BASE_DIR / "manage.py"), "check_waiting"]
 
 
@@ -35,6 +39,8 @@ class Sweep(bootsteps.StartStopStep):
         super().__init__(parent, **options)
         self.parent = parent
         self.stopping = threading.Event()
+        self.rings_since: float | None = None  # in a row, none of which this worker heard
+        task_received.connect(self._hear)
         self.thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self, parent: Any) -> None:
@@ -49,10 +55,32 @@ class Sweep(bootsteps.StartStopStep):
         while not self.stopping.wait(settings.DEDUP_SWEEP_SECONDS):
             try:
                 close_old_connections()
-                give_sign(self.parent)
-                sweep_once(self.stopping)
+                self.look()
             except Exception:
                 log.exception("The sweep failed, and tries again")
+
+    def look(self) -> None:
+        """Give a sign of life and sweep. Who hears no bell that it rings itself is dead to all who
+        wait, and gives none: what watches over it ends it (dedup.watchdog)."""
+        if self.is_deaf():
+            log.error("This worker hears no bell any more, and gives no sign of life")
+        else:
+            give_sign(self.parent)
+        done = sweep_once(self.stopping, meanwhile=lambda: give_sign(self.parent))
+        if done != "rang":
+            self.rings_since = None
+        elif self.rings_since is None:
+            self.rings_since = time.monotonic()
+
+    def is_deaf(self) -> bool:
+        """Whether this worker, which checks and has nothing to do, heard none of its rings."""
+        if self.rings_since is None or state.reserved_requests or state.active_requests:
+            return False
+        serves = outbox.CHECK_QUEUE in self.parent.app.amqp.queues.consume_from
+        return serves and time.monotonic() - self.rings_since > DEAF_SECONDS
+
+    def _hear(self, **_: Any) -> None:
+        self.rings_since = None
 
 
 def give_sign(worker: Any) -> None:
@@ -64,8 +92,9 @@ def give_sign(worker: Any) -> None:
             log.warning("A sign of life is lost: %s", type(error).__name__)
 
 
-def sweep_once(stopping: threading.Event) -> str:
-    """Ring for what waits longer than a sweep's pause, or check it. Returns what was done."""
+def sweep_once(stopping: threading.Event, *, meanwhile: Callable[[], None] = lambda: None) -> str:
+    """Ring for what waits longer than a sweep's pause, or check it, which may take an hour: then
+    `meanwhile` is called again and again. Returns what was done."""
     now = timezone.now()
     old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS)
     is_old = OutboxEntry.objects.waiting().filter(put_at__lt=old)
@@ -76,6 +105,6 @@ def sweep_once(stopping: threading.Event) -> str:
     log.warning("No broker: checking what waits without one")
     child = local.spawn(CHECK_COMMAND)
     while child.poll() is None and not stopping.wait(0.5):
-        pass
+        meanwhile()
     local.stop(child)  # told to end, it gives its claims back
     return "checked"

@@ -4,9 +4,8 @@ from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db import connection
 from django.db.models import Exists, OuterRef, Q
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -180,17 +179,3 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     shown = found if found and not found.is_private else None
     context = {"done": done, "question": shown, "is_about_one": ids[1] != mailing.ALL}
     return render(request, "support/unsubscribe.html", context)
-
-
-@require_GET
-def livez(request: HttpRequest) -> HttpResponse:
-    """The process answers."""
-    return JsonResponse({"status": "ok"})
-
-
-@require_GET
-def readyz(request: HttpRequest) -> HttpResponse:
-    """The process can serve: the database answers (its failure is a 503 by the middleware)."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return JsonResponse({"status": "ok"})

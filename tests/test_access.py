@@ -157,6 +157,8 @@ EXPECTED = {
     },
     "livez": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
     "readyz": {"GET": {"": "200 200 200 200 200"}, "POST": {"": NEVER}},
+    # there is no worker here, and no release: that is what it says
+    "health_of_detection": {"GET": {"": "503 503 503 503 503"}, "POST": {"": NEVER}},
     # pages of agents and admins
     "review_queue": {"GET": agents({"": "200 200"}), "POST": {"": NEVER}},
     "review_next": {"GET": agents({"": "302 302"}), "POST": {"": NEVER}},
@@ -678,7 +680,9 @@ def test_no_form_and_no_query_makes_a_page_fail(world, route, role):
             refused = client.post(path, {**given, "reason": "a\0b"})
             transaction.set_rollback(True)
 
-        assert [answer.status_code for answer in answers if answer.status_code >= 500] == []
+        codes = {str(answer.status_code) for answer in answers}
+        wanted = set(EXPECTED[route]["GET"].get(row, "").split())  # a probe may say that it is ill
+        assert {code for code in codes - wanted if code >= "500"} == set()
         assert refused.status_code == 400
 
 

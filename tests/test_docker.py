@@ -124,6 +124,19 @@ def test_each_worker_is_asked_by_its_own_name():
         assert f"{name}@$$HOSTNAME" in OURS[name]["healthcheck"]["test"][1]
 
 
+@pytest.mark.parametrize("name", ["checks", "interactive"])
+def test_the_health_of_a_worker_is_asked_by_a_command_that_exists(name):
+    _python, _manage, command, *rest = OURS[name]["healthcheck"]["test"][1].split()
+    parser = load_command_class(get_commands()[command], command).create_parser("", command)
+
+    given = parser.parse_args(rest)
+
+    assert given.pidfile == option(words(name)[0], "--pidfile")
+    assert given.end is (name == "checks")
+    # process 1 of a container cannot be killed from inside, and what ends is to start again
+    assert not given.end or (OURS[name]["init"], OURS[name]["restart"]) == (True, "unless-stopped")
+
+
 def test_the_web_serves_our_application_where_its_health_is_asked(client):
     command = words("web")[0]
     port = option(command, "--bind").rpartition(":")[2]

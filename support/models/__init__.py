@@ -1,6 +1,6 @@
 """The rows of the site. Each row changes itself; what changes several is a function beside."""
 
-from support.models.audit import AuditEntry
+from support.models.audit import AuditEntry, AuditHead, AuditLink
 from support.models.guest import GuestRequest
 from support.models.mail import InboundMail, MailStop
 from support.models.merge import Merge
@@ -18,6 +18,8 @@ __all__ = [
     "AnswerVote",
     "ApiToken",
     "AuditEntry",
+    "AuditHead",
+    "AuditLink",
     "GuestRequest",
     "IdempotencyRecord",
     "InboundMail",

@@ -4,17 +4,20 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.utils import timezone
 
-from dedup import releases, suggesting, tasks
+from dedup import releases, suggesting, tasks, watchdog
 from dedup.management import diagnosis
 from dedup.management.demo import text
-from dedup.models import Draft, Flag, Score
+from dedup.management.demo.stack import Stack
+from dedup.models import Draft, Flag, Score, Worker
 from support import answering, asking, local, outbox
 from support.models import Notification, OutboxEntry, Question
 from tests import services
@@ -209,6 +212,38 @@ def test_a_worker_that_is_told_to_stop_ends_its_batch_first(valkey, workers):
 
     assert held() == 0
     assert not OutboxEntry.objects.filter(is_suspect=True).exists()
+
+
+def test_a_worker_that_was_stopped_is_killed_and_another_checks_what_waits(
+    valkey, workers, tmp_path, monkeypatch
+):
+    """As a demo's supervisor does it; only that the minutes pass at once."""
+    monkeypatch.setattr(watchdog, "AGAIN_SECONDS", 0.5)
+    database = SimpleNamespace(database_url=workers.environ["DATABASE_URL"])
+    stack = Stack(tmp_path, "localhost", 0, database, workers.environ)
+    stack.run("checks")
+    workers.running.append(first := stack.children["checks"])
+    eventually(Worker.objects.exists, what="its sign of life")
+    assert stack.restart_stuck() == []
+
+    first.send_signal(signal.SIGSTOP)
+    for child in children_of(first.pid):
+        os.kill(child, signal.SIGSTOP)
+    ask(hundred()[:2])
+    long_ago = timezone.now() - timedelta(seconds=200)
+    Worker.objects.update(seen_at=long_ago)
+    OutboxEntry.objects.update(put_at=long_ago)
+    assert stack.restart_stuck() == []  # it may be loading its networks
+    stack.began_at["checks"] -= 1000
+
+    assert stack.restart_stuck() == []  # one look is not enough
+    restarted = eventually(stack.restart_stuck, what="it is killed", patience=10)
+
+    assert restarted == ["checks"]
+    workers.running.append(stack.children["checks"])
+    assert first.poll() == -signal.SIGKILL
+    eventually(lambda: settled() == 2, what="all checked")
+    assert stack.restart_stuck() == []
 
 
 def test_a_broker_that_comes_back_empty_stops_nothing(valkey, workers):

@@ -3,8 +3,10 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from celery.signals import task_received
 from django.conf import settings
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -81,6 +83,19 @@ def test_without_a_broker_a_process_of_its_own_checks_what_waits(
     assert mark.exists()
 
 
+def test_while_that_process_checks_its_worker_goes_on_giving_signs(
+    no_broker, stopping, monkeypatch
+):
+    program = "import time; time.sleep(1.2)"
+    monkeypatch.setattr(sweep, "CHECK_COMMAND", [sys.executable, "-c", program])
+    wait(seconds=120)
+    signs = []
+
+    sweep.sweep_once(stopping, meanwhile=lambda: signs.append("sign"))
+
+    assert len(signs) >= 2
+
+
 def test_the_process_that_checks_is_the_command_of_that_name():
     told = subprocess.run(
         [*sweep.CHECK_COMMAND, "--help"], check=False, capture_output=True, text=True
@@ -139,7 +154,7 @@ def test_a_sweep_that_fails_tries_again(monkeypatch):
     monkeypatch.setattr(sweep, "close_old_connections", lambda: None)
     step, tried = sweep.Sweep(parent=app), []
 
-    def fail(stopping):
+    def fail(stopping, **_):
         tried.append(1)
         if len(tried) == 3:
             stopping.set()
@@ -163,3 +178,69 @@ def test_a_worker_never_waits_long_before_it_looks_for_its_broker_again(monkeypa
 
     assert len(pauses) == 8
     assert max(pauses) == LONGEST_PAUSE_SECONDS
+
+
+class TestDeafness:
+    """Who rings and does not hear it gives no sign of life."""
+
+    @pytest.fixture
+    def signs(self, monkeypatch):
+        told = []
+        monkeypatch.setattr(sweep, "SIGNS_OF_LIFE", [lambda name, queues: told.append(name)])
+        return told
+
+    @pytest.fixture
+    def worker(self, monkeypatch):
+        monkeypatch.setattr(sweep, "DEAF_SECONDS", 0.0)
+        queues = SimpleNamespace(consume_from={"checks": None})
+        parent = SimpleNamespace(
+            hostname="checks@here", app=SimpleNamespace(amqp=SimpleNamespace(queues=queues))
+        )
+        return sweep.Sweep(parent)
+
+    def test_a_worker_that_hears_none_of_its_rings_gives_no_sign(self, worker, signs, bells):
+        wait(seconds=120)
+
+        worker.look()
+        time.sleep(0.01)
+        worker.look()
+
+        assert (bells, signs) == (["bell", "bell"], ["checks@here"])
+
+    def test_one_that_hears_them_gives_signs(self, worker, signs, bells):
+        wait(seconds=120)
+
+        worker.look()
+        task_received.send(sender=None)
+        worker.look()
+
+        assert signs == ["checks@here"] * 2
+
+    def test_one_that_is_at_work_hears_later(self, worker, signs, bells, monkeypatch):
+        wait(seconds=120)
+        monkeypatch.setattr(sweep.state, "active_requests", {"a task"})
+
+        for _ in range(3):
+            worker.look()
+
+        assert len(signs) == 3
+
+    def test_one_of_other_queues_is_not_rung_for(self, worker, signs, bells):
+        wait(seconds=120)
+        worker.parent.app.amqp.queues.consume_from = {"interactive": None}
+
+        for _ in range(3):
+            worker.look()
+
+        assert len(signs) == 3
+
+    def test_where_nothing_waits_nobody_is_deaf(self, worker, signs, bells):
+        wait(seconds=120)
+        worker.look()
+        OutboxEntry.objects.update(settled_at=timezone.now())
+        time.sleep(0.01)
+        worker.look()  # deaf as far as it knows
+
+        worker.look()
+
+        assert len(signs) == 2

@@ -17,10 +17,13 @@ from dedup.management.demo.seeding import LOGINS, PASSWORD
 from dedup.management.demo.stack import DidNotStart, Stack, choose_port
 from support import local
 
+WATCH_SECONDS = 5.0  # between two looks for a worker that consumes nothing
+
 
 class Command(BaseCommand):
     help = "Run the whole portal on this machine, filled with a demo's questions, until Ctrl-C."
     requires_system_checks = ()  # they need the services that are started here
+    watched_at = 0.0
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
@@ -113,6 +116,11 @@ class Command(BaseCommand):
     def _keep_alive(self, stack: Stack) -> None:
         for name in stack.restart_ended():
             self.console.print(f"[yellow]{name} ended by itself and was started again.")
+        if time.monotonic() - self.watched_at < WATCH_SECONDS:
+            return
+        for name in stack.restart_stuck():
+            self.console.print(f"[yellow]{name} consumed nothing and was started again.")
+        self.watched_at = time.monotonic()
 
     def _check(self, stack: Stack) -> None:
         report = stack.folder / "report.json"

@@ -1,6 +1,7 @@
 """The processes of a portal on one machine: the same commands as on many, started by one."""
 
 import json
+import os
 import secrets
 import signal
 import socket
@@ -9,11 +10,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
+from dedup import watchdog
 from support import local
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,6 +70,8 @@ class Stack:
     environ: dict[str, str] = field(default_factory=dict)
     children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
+    began_at: dict[str, float] = field(default_factory=dict)  # of each child
+    stuck_since: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, host: str, port: int, given: Mapping[str, str]) -> "Stack":
@@ -111,6 +116,7 @@ class Stack:
         words = [word.format(**places) for word in PROCESSES[name]]
         argv = [sys.executable, "-m", *words]
         self.children[name] = local.spawn(argv, log=self._log(name), env=self.environ)
+        self.began_at[name] = time.monotonic()
 
     def await_pages(self) -> None:
         """Return when the site answers. Raises DidNotStart."""
@@ -129,6 +135,33 @@ class Stack:
                 raise DidNotStart(f"{name} keeps ending:\n{_tail(self._log(name))}")
             self.run(name)
         return ended
+
+    def restart_stuck(self) -> list[str]:
+        """Kill and start again a worker that is there and consumes nothing; return the names.
+
+        It holds no question then: nothing is lost. Where Postgres is away, nobody is judged.
+        """
+        name, now = watchdog.QUEUE, time.monotonic()
+        if name not in self.children or not self._is_stuck(name, now):
+            self.stuck_since.pop(name, None)
+            return []
+        if now - self.stuck_since.setdefault(name, now) < watchdog.AGAIN_SECONDS:
+            return []
+        child = self.children[name]
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # a process that was stopped hears nothing else
+        child.wait()
+        del self.stuck_since[name]
+        self.run(name)
+        return [name]
+
+    def _is_stuck(self, name: str, now: float) -> bool:
+        try:
+            with psycopg.connect(self.services.database_url, connect_timeout=3) as connection:
+                signs = watchdog.read(connection.cursor(), f"{name}@{socket.gethostname()}")
+        except psycopg.Error:
+            return False
+        return signs.is_stuck(running_seconds=now - self.began_at[name])
 
     def progress(self) -> Progressed:
         """How far the checks are."""
