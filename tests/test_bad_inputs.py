@@ -85,6 +85,10 @@ def writing():
 
 WRITING = sorted(set(writing()), key=lambda route: (route.id, route.role))
 BY_ID = {f"{route.id} by {route.role}": route for route in WRITING}
+ABOUT_ROWS = [
+    route for route in WRITING
+    if "missing" in EXPECTED.get(route.name, {}).get(route.method, {}) and route.role != "guest"
+]  # fmt: skip
 every_route = pytest.mark.parametrize("route", BY_ID.values(), ids=list(BY_ID))
 
 
@@ -196,7 +200,8 @@ def require_designed(answer, route, sent, *, is_asked_by_script=False):
         assert problem["code"], told
         assert problem["detail"], told
         assert problem["request_id"], told
-    elif is_asked_by_script and route.name not in EXPECTED:
+    elif is_asked_by_script and answer["Content-Type"] == JSON:
+        assert route.name not in EXPECTED, told
         assert json.loads(said)["form"], told
     else:
         assert answer["Content-Type"].startswith("text/html"), told
@@ -392,11 +397,8 @@ def test_odd_headers_never_make_it_fail(sender):
         require_designed(answer, sender.route, name)
 
 
-@every_route
-def test_a_row_that_is_not_there_is_said_to_be_missing(sender, world):
-    route = sender.route
-    if "missing" not in EXPECTED.get(route.name, {}).get(route.method, {}):
-        return
+@pytest.mark.parametrize("route", ABOUT_ROWS, ids=[route.id for route in ABOUT_ROWS])
+def test_a_row_that_is_not_there_is_said_to_be_missing(sender, world, route):
     path = address(world, route.name, "missing")
     answer = sender.send(sender.form(sender.good), path=path)
 
