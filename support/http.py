@@ -134,7 +134,7 @@ def _refused_unread(request: HttpRequest) -> HttpResponse | None:
         return refusal(request, 400, "bad_request", _("This request cannot be answered."))
     if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return refusal(request, 413, "too_large", _too_large())
-    if not _is_utf8(request.content_params.get("charset", "utf-8")):
+    if not _is_utf8((request.content_params or {}).get("charset", "utf-8")):
         return refusal(request, 415, "unsupported_charset", _("Only UTF-8 is read here."))
     return None
 
