@@ -3,6 +3,7 @@ from typing import Any
 
 from allauth.account.forms import RequestLoginCodeForm
 from allauth.account.models import EmailAddress
+from allauth.mfa.webauthn import forms as webauthn
 from django import forms
 from django.conf import settings
 from django.utils.html import escape
@@ -77,6 +78,40 @@ class LoginCodeForm(RequestLoginCodeForm):
         ):
             self._user = None
         return email
+
+
+class CredentialField(forms.JSONField):
+    """What a browser says of a key, or whoever sends this form: numbers of thousands of digits and
+    lists without end are no JSON either."""
+
+    def __init__(self) -> None:
+        super().__init__(widget=forms.HiddenInput)
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError):
+            raise forms.ValidationError(self.error_messages["invalid"], "invalid") from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Nothing is shown again: each credential is good for once."""
+        return None
+
+
+class AddKeyForm(webauthn.AddWebAuthnForm):
+    credential = CredentialField()
+
+
+class KeyForm(webauthn.AuthenticateWebAuthnForm):
+    credential = CredentialField()
+
+
+class KeyLoginForm(webauthn.LoginWebAuthnForm):
+    credential = CredentialField()
+
+
+class KeyAgainForm(webauthn.ReauthenticateWebAuthnForm):
+    credential = CredentialField()
 
 
 class EditForm(QuestionForm):

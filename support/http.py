@@ -1,5 +1,6 @@
 """Between the web server and the views."""
 
+import codecs
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.locale import LocaleMiddleware
@@ -31,6 +33,18 @@ FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to rec
 FOR_MONITORS = ("/livez", "/readyz", "/healthz/")
 WITHOUT_SECOND_FACTOR = ("/accounts/", *FOR_MONITORS)
 DATABASE_AWAY = (OperationalError, InterfaceError)
+
+
+class Request(WSGIRequest):
+    """A request; a Content-Type that cannot be read counts as none, or no middleware would see it
+    and the server would fail by itself."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        try:
+            super().__init__(environ)
+        except (ValueError, LookupError):
+            self.__dict__.clear()  # it may have begun to read
+            super().__init__(environ | {"CONTENT_TYPE": ""})
 
 
 class HtmxRequest(HttpRequest):
@@ -86,15 +100,15 @@ def language_of(request: HttpRequest) -> str:
 
 
 def refuse_unreadable(get_response: Handler) -> Handler:
-    """Answer what no view can read: NUL in address or form, a body too large, Postgres away."""
+    """Answer what no view can read, such as NUL, a body too large or an odd header; and what none
+    can answer while Postgres is away."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
-            return refusal(request, 400, "invalid_character", _("The address has a NUL character."))
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdigit() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return refusal(request, 413, "too_large", _too_large())
-        return get_response(request)
+        refused = _refused_unread(request)
+        if refused:
+            return refused
+        response = get_response(request)
+        return _no_such_method(request, response) if response.status_code == 405 else response
 
     def process_view(request: HttpRequest, *_view: Any) -> HttpResponse | None:
         if is_for_program(request):
@@ -111,6 +125,46 @@ def refuse_unreadable(get_response: Handler) -> Handler:
     middleware.process_view = process_view  # type: ignore[attr-defined]
     middleware.process_exception = process_exception  # type: ignore[attr-defined]
     return middleware
+
+
+def _refused_unread(request: HttpRequest) -> HttpResponse | None:
+    """What is answered where address, headers or length alone say that nothing can be read."""
+    if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+        return refusal(request, 400, "invalid_character", _("The address has a NUL character."))
+    if not _has_readable_headers(request):
+        return refusal(request, 400, "bad_request", _("This request cannot be answered."))
+    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return refusal(request, 413, "too_large", _too_large())
+    if not _is_utf8((request.content_params or {}).get("charset", "utf-8")):
+        return refusal(request, 415, "unsupported_charset", _("Only UTF-8 is read here."))
+    return None
+
+
+def _has_readable_headers(request: HttpRequest) -> bool:
+    """Whether Django can read the length and the wanted kinds; it takes both for granted."""
+    try:
+        _ = request.accepted_types
+        return int(request.META.get("CONTENT_LENGTH") or 0) >= 0
+    except ValueError:
+        return False
+
+
+def _is_utf8(charset: str) -> bool:
+    """Whether texts are in UTF-8: in others, some codecs fail and some give half characters."""
+    try:
+        return codecs.lookup(charset).name in {"utf-8", "ascii"}
+    except (LookupError, ValueError):
+        return False
+
+
+def _no_such_method(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Django leaves this one empty; who signs in on the way to a button of a page comes here."""
+    if is_for_program(request):
+        return response
+    said = _("This address shows nothing by itself. Please go back to the page that led here.")
+    page = refusal(request, 405, "method_not_allowed", said)
+    page["Allow"] = response["Allow"]
+    return page
 
 
 def _too_large() -> str:
@@ -165,6 +219,14 @@ def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     """Somebody did something so often that the next time has to wait."""
     response = refusal(request, 429, "too_many", wait_words(seconds))
     response["Retry-After"] = str(seconds)
+    return response
+
+
+def too_often(request: HttpRequest) -> HttpResponse:
+    """Signing in, or asking for a mail, was tried too often; allauth counts by the minute."""
+    said = _("That was too often. Please try again in a minute.")
+    response = refusal(request, 429, "too_many", said)
+    response["Retry-After"] = "60"
     return response
 
 

@@ -236,6 +236,12 @@ ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.http.AccountAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_FORMS = {
+    "add_webauthn": "support.forms.AddKeyForm",
+    "authenticate_webauthn": "support.forms.KeyForm",
+    "login_webauthn": "support.forms.KeyLoginForm",
+    "reauthenticate_webauthn": "support.forms.KeyAgainForm",
+}
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # a demo on localhost
 SECOND_FACTOR = not DEMO  # agents and admins need one
 ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_COUNT  # limits on logins are by address

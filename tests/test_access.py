@@ -414,6 +414,10 @@ class World:
 
 @pytest.fixture
 def world(customer, agent, admin, enough_verdicts):
+    return make_world(customer, agent, admin)
+
+
+def make_world(customer, agent, admin):
     other = UserFactory()
     public = QuestionFactory(asked_by=other)
     rows = {

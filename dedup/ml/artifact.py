@@ -39,7 +39,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = (Path(folder) / MANIFEST).read_bytes()
         raw = json.loads(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error  # a page names no path here
         raise ArtifactRefused(f"manifest.json cannot be read: {why}") from error
     missing = REQUIRED_KEYS - raw.keys() if isinstance(raw, dict) else REQUIRED_KEYS

@@ -105,6 +105,37 @@ def test_a_request_that_turns_out_too_large_is_refused_too(client, monkeypatch):
 
 
 @pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("wanted", ["", "text/html", "application/json", "*/*;q=0", ","])
+def test_whatever_kind_is_wanted_is_answered(client, path, wanted):
+    assert client.get(path, headers={"Accept": wanted}).status_code in {200, 406}
+
+
+def test_who_signs_in_on_the_way_to_a_button_is_told_why_there_is_no_page(client):
+    answer = client.get("/questions/1/vote/")
+
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "go back to the page that led here" in answer.content.decode()
+
+
+class TestTooOften:
+    def ask(self, client, **headers):
+        given = {"login": "nobody@example.com", "password": "x", "email": "nobody@example.com"}
+        return [client.post("/accounts/password/reset/", given, headers=headers) for _ in range(21)]
+
+    def test_the_page_says_when_to_come_again(self):
+        answer = self.ask(Client())[-1]
+
+        assert (answer.status_code, answer["Retry-After"]) == (429, "60")
+        assert "Please try again in a minute." in answer.content.decode()
+        assert "A little later, please" in answer.content.decode()
+
+    def test_it_does_so_in_the_readers_language(self):
+        answer = self.ask(Client(), **{"Accept-Language": "de"})[-1]
+
+        assert 'lang="de"' in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_another_host_is_a_bad_request(path):
     answer = Client(headers={"host": "example.org"}).get(path)
 
