@@ -60,7 +60,8 @@ class Plan(Course):
     """How a network is fine-tuned; see `Course`."""
 
     seed: int = 1
-    epochs: int = 3
+    epochs: int = 2
+    last_rate: float = 0.35  # what comes later learns wrong labels by heart
     rate: float = 1e-4  # at 2e-4 some networks die: they say one number of all pairs
     batch: int = 16
     patience: int = 2
@@ -179,7 +180,7 @@ def _held(plan: Plan) -> Course:
         minutes=plan.minutes, rate=plan.rate, batch=plan.batch, max_tokens=plan.max_tokens,
         stranger_weight=plan.replay_weight, dropout=plan.dropout, epochs=plan.epochs,
         duplicate_weight=plan.duplicate_weight, patience=plan.patience, pieces=plan.pieces,
-        head_rate=plan.head_rate,
+        head_rate=plan.head_rate, last_rate=plan.last_rate,
     )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ class Course:
     patience: int = 1  # epochs without a better one, where somebody judges
     pieces: int = 1  # 1: a step's pairs are of like length; more: of any, computed in such pieces
     head_rate: float = 1.0  # of the head, in rates
+    last_rate: float = 0.03  # at the end, in rates; it falls there in a straight line
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def descend(
             _keep(out / KEPT, network, optimizer, at)
             kept_at = at.spent
         for group in optimizer.param_groups:
-            rate = course.rate * min(1.0, step / warm_up) * (0.03 + 0.97 * (1 - done))
+            fallen = 1 - (1 - course.last_rate) * done
+            rate = course.rate * min(1.0, step / warm_up) * fallen
             group["lr"] = rate * group["times"]
         chosen = [[examples[i] for i in piece] for piece in plan[step]]
         loss = _step(network, tokenizer, chosen, optimizer, course)

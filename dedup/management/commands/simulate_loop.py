@@ -21,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--pool", type=int, default=10_000, help="pairs to ask about")
         parser.add_argument("--wrong", type=float, default=0.05, help="share of wrong verdicts")
         parser.add_argument("--seed", type=int, default=1)
-        parser.add_argument("--epochs", type=int, default=3)
+        parser.add_argument("--epochs", type=int, default=2)
         parser.add_argument("--base", type=Path, help="a bi-encoder's folder, to begin with")
         parser.add_argument("--out", type=Path, help="where networks, figures and pictures go")
         parser.add_argument("--json", action="store_true")
