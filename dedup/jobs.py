@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
@@ -212,6 +212,8 @@ def do(held: Run, runners: Mapping[str, Runner]) -> Job:
         log.error("Job %s failed: %s\n%s", held.job.pk, failure, where)
         held.end(Job.State.FAILED, result=_as_told(known) if known else {}, failure=failure)
     except (SystemExit, KeyboardInterrupt):
+        if not connection.in_atomic_block:
+            connection.close()  # one whose statement was cut off takes no other
         held.give_back()
         raise
     held.job.refresh_from_db()

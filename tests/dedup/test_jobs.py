@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -197,6 +198,29 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back_to_another():
     job.refresh_from_db()
     assert (job.state, job.token, job.attempts) == (Job.State.WAITING, None, 0)
     assert jobs.run({Job.Kind.TRAIN: lambda _: {}}).state == Job.State.DONE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_is_told_to_end_amid_a_statement_gives_its_job_back():
+    job = started()
+
+    def stop(*_):
+        raise SystemExit
+
+    def slow(run):
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(20)")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with pytest.raises(SystemExit):
+            jobs.run({Job.Kind.TRAIN: slow})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    job.refresh_from_db()
+    assert (job.state, job.attempts) == (Job.State.WAITING, 0)
 
 
 def test_what_cannot_be_done_is_said_in_words_of_the_readers_language():

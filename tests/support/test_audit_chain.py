@@ -141,7 +141,9 @@ def test_a_chain_that_was_worked_out_anew_is_found_by_a_head_that_was_noted(trai
     tamper("DELETE FROM support_audithead")
     tamper("UPDATE support_auditentry SET action = 'asked' WHERE id = %s", trail[0])
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO support_auditlink SELECT id FROM support_auditentry")
+        cursor.execute(
+            "INSERT INTO support_auditlink SELECT id FROM support_auditentry ORDER BY id"
+        )
     commit()
 
     assert broken() is None
