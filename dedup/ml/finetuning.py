@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,7 @@ def finetune(
     judged_by = _labelled(tune, reader, tokenizer, plan)
     network = fitting.start_network(start or bi, plan.seed, plan.dropout, is_fresh=start is None)
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    course = _held(plan)
+    course = replace(plan, stranger_weight=plan.replay_weight)
     judge = _judge(judged_by, tokenizer) if len(judged_by) >= FEWEST_JUDGES else None
     done = fitting.descend(
         network, tokenizer, examples, out, course, plan.seed,
@@ -173,15 +173,6 @@ def learn_to_compare(
     (out / NOTE).write_text(json.dumps({"compared": len(pairs)}), encoding="utf-8")
     fitting.finished(out)
     return out
-
-
-def _held(plan: Plan) -> Course:
-    return Course(
-        minutes=plan.minutes, rate=plan.rate, batch=plan.batch, max_tokens=plan.max_tokens,
-        stranger_weight=plan.replay_weight, dropout=plan.dropout, epochs=plan.epochs,
-        duplicate_weight=plan.duplicate_weight, patience=plan.patience, pieces=plan.pieces,
-        head_rate=plan.head_rate, last_rate=plan.last_rate,
-    )  # fmt: skip
 
 
 def _labelled(
