@@ -2,6 +2,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.cache import cache
+from django.utils import translation
 
 from dedup import blind, scoring, starting, suggesting
 from support import outbox, permissions
@@ -21,6 +22,13 @@ def _person(role, **fields):
     person = UserFactory(**fields)
     person.groups.add(Group.objects.get(name=role))
     return person
+
+
+@pytest.fixture(autouse=True)
+def _in_the_language_of_the_site():
+    """A page asked for in German leaves its thread German: the next test begins afresh."""
+    with translation.override(settings.LANGUAGE_CODE):
+        yield
 
 
 @pytest.fixture(autouse=True)
