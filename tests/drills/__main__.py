@@ -1,0 +1,85 @@
+"""`python -m tests.drills NAME|all [--short] [--seed N]`: what is promised, while something breaks.
+
+Each drill has a portal of its own. Its last line of output is its result as JSON; exit 1 where a
+promise broke.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from support import local
+from tests.drills.servers import servers
+from tests.drills.table import DRILLS, Drill, named
+
+
+def main() -> int:
+    """The number of drills in which a promise broke, at most 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
+    names = [drill.name for drill in DRILLS]
+    parser.add_argument("names", nargs="+", choices=[*names, "all"], metavar="NAME|all",
+                        help=", ".join(names))  # fmt: skip
+    parser.add_argument("--short", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--seed", type=int, default=1, help="of what is asked and when it breaks")
+    parser.add_argument("--logs", type=Path, help="keep the logs of all processes in this folder")
+    given = parser.parse_args()
+    chosen = DRILLS if "all" in given.names else [named(name) for name in given.names]
+    results = []
+    with tempfile.TemporaryDirectory(prefix="askonce-drills-") as scratch:
+        folder = Path(scratch)
+        with servers(folder / "servers") as services:
+            for drill in chosen:
+                results.append(run(drill, services, given.logs or folder, given))
+                say(json.dumps(results[-1]))
+    if len(chosen) > 1:
+        say(json.dumps(summary(results)))
+    return int(any(result["broken"] for result in results))
+
+
+def run(
+    drill: Drill, services: local.Services, folder: Path, given: argparse.Namespace
+) -> dict[str, Any]:
+    """Its figures; what goes wrong in the drill itself counts as a promise that broke."""
+    from tests.drills.portal import GaveUp, Portal  # noqa: PLC0415 - Django is set up only now
+
+    function = getattr(importlib.import_module(f"tests.drills.{drill.module}"), drill.name)
+    say(f"{drill.number}. {drill.fault}: {drill.promise}")
+    begun = time.monotonic()
+    figures: dict[str, Any] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with Portal(f"drill_{drill.number}", folder / drill.name, services) as portal:
+        try:
+            found = function(portal, Random(given.seed), short=given.short)
+            figures, broken = found.figures, found.broken
+        except GaveUp as error:
+            broken = [str(error)]
+    return {
+        "drill": drill.number, "name": drill.name, "seed": given.seed, "short": given.short,
+        **figures, "broken": broken, "seconds": round(time.monotonic() - begun, 1),
+    }  # fmt: skip
+
+
+def say(line: str) -> None:
+    """Written at once, whoever reads it."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What adds up over all of them."""
+    added = ("accepted", "lost", "doubled", "5xx", "healthy_quarantined", "seconds")
+    return {
+        "drills": len(results),
+        "broken": [result["name"] for result in results if result["broken"]],
+        **{name: round(sum(result.get(name, 0) for result in results), 1) for name in added},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

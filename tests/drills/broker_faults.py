@@ -1,0 +1,1 @@
+"""Redis dies, forgets, hangs, or was never there."""

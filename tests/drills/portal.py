@@ -1,0 +1,200 @@
+"""A whole portal of its own for a drill: Postgres, Valkey, web processes, workers and beat.
+
+The servers lie in one private folder; each drill has a fresh database on them. Nothing of it
+outlives the drill.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+from urllib.request import urlopen
+
+import psycopg
+import redis
+from django.db import connection
+
+from support import local
+
+PATIENCE = 240.0  # seconds until a drill gives up; none waits this long when all is well
+LOOK_SECONDS = 0.05
+TEMPLATE = local.DATABASE
+WEB = [
+    "gunicorn", "{web}", "--bind", "127.0.0.1:{port}", "--workers", "2", "--threads", "4",
+    "--no-control-socket", "--graceful-timeout", "10",
+]  # fmt: skip
+BEAT = ["celery", "-A", "support", "beat", "--schedule", "{folder}/{name}"]
+APPS = {"mail": "support.celery:mail_app", "training": "support.celery:training_app"}
+
+
+class GaveUp(Exception):
+    """What a drill waited for did not happen."""
+
+
+@dataclass
+class Portal:
+    """The processes of one drill, on a database of its own."""
+
+    name: str
+    folder: Path
+    services: local.Services
+    environ: dict[str, str] = field(default_factory=dict)
+    running: dict[str, "Popen[bytes]"] = field(default_factory=dict)
+    commands: dict[str, tuple[list[str], dict[str, str]]] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)  # of each web process, by its name
+
+    def __enter__(self) -> "Portal":
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        with self.maintenance() as server:
+            server.execute(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
+            server.execute(f'CREATE DATABASE "{self.name}" TEMPLATE {TEMPLATE}')
+        connection.close()
+        connection.settings_dict["NAME"] = self.name
+        self.environ = os.environ | {"DATABASE_URL": self.address}
+        self.valkey.restart() if self.valkey.process.poll() is not None else self.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.running):
+            self.kill(name)
+        connection.close()
+
+    @property
+    def postgres(self) -> local.Server:
+        assert self.services.postgres
+        return self.services.postgres
+
+    @property
+    def valkey(self) -> local.Server:
+        assert self.services.valkey
+        return self.services.valkey
+
+    @property
+    def address(self) -> str:
+        """The URL of this drill's database."""
+        return f"{self.services.database_url.rpartition('/')[0]}/{self.name}"
+
+    @contextmanager
+    def maintenance(self) -> Iterator["psycopg.Connection[Any]"]:
+        """A connection to the server, beside all databases."""
+        url = self.services.database_url.rpartition("/")[0] + "/postgres"
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield connection
+
+    def flush(self) -> None:
+        """Make the broker forget everything."""
+        redis.Redis.from_url(self.valkey.url).flushall()
+
+    # --- Processes ----------------------------------------------------------------------------
+
+    def start_web(self, name: str = "web", *, app: str = "support.wsgi", **environ: str) -> str:
+        """Start a web server; return its address once it answers."""
+        port = local.free_port()
+        words = [word.format(web=app, port=port) for word in WEB]
+        self.urls[name] = f"http://127.0.0.1:{port}"
+        self._start(name, words, environ)
+        self.await_web(name)
+        return self.urls[name]
+
+    def await_web(self, name: str = "web") -> None:
+        self.wait(lambda: _answers(f"{self.urls[name]}/livez"), f"{name} answers")
+
+    def start_worker(
+        self, name: str = "checks", *, queue: str = "", app: str = "", **environ: str
+    ) -> None:
+        """Start a worker of this queue; it may need seconds to load its networks."""
+        queue = queue or name.partition("-")[0]
+        app = app or APPS.get(queue, "support")
+        words = ["celery", "-A", app, "worker", "-Q", queue, "-c", "1", "-n", f"{name}@%h"]
+        self._start(name, words, environ)
+
+    def start_beat(self, name: str = "beat") -> None:
+        self._start(name, [word.format(folder=self.folder, name=name) for word in BEAT], {})
+
+    def _start(self, name: str, words: list[str], environ: dict[str, str]) -> None:
+        self.commands[name] = words, environ
+        argv = [sys.executable, "-m", *words]
+        self.running[name] = local.spawn(argv, log=self.log(name), env=self.environ | environ)
+
+    def start_again(self, name: str) -> None:
+        """Start what ended, as it was; a web process on the same port."""
+        self._start(name, *self.commands[name])
+
+    def stop(self, name: str) -> None:
+        """End it in order, and wait for that."""
+        local.stop(self.running.pop(name))
+
+    def kill(self, name: str) -> None:
+        """End it with all its children at once: nobody of them can say a word."""
+        process = self.running.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def kill_child(self, name: str) -> bool:
+        """Kill one child of a process; whether there was one."""
+        children = children_of(self.running[name].pid)
+        for pid in children[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(children)
+
+    def keep_running(self) -> list[str]:
+        """As a supervisor does: start again what ended by itself; return the names."""
+        ended = [name for name, process in self.running.items() if process.poll() is not None]
+        for name in ended:
+            self.start_again(name)
+        return ended
+
+    # --- What it says -------------------------------------------------------------------------
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def says(self, name: str, words: str) -> bool:
+        file = self.log(name)
+        return file.exists() and words in file.read_text(errors="replace")
+
+    def query(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
+        """Rows of a statement, on a connection of its own."""
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            return connection.execute(statement, args).fetchall()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, as a supervisor does: what ended by itself is started again."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.keep_running()
+            time.sleep(LOOK_SECONDS)
+
+    def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> float:
+        """Return after how many seconds it was true. Raises GaveUp."""
+        begun = time.monotonic()
+        while not condition():
+            if time.monotonic() > begun + seconds:
+                raise GaveUp(f"not within {seconds:.0f} s: {what}")
+            time.sleep(LOOK_SECONDS)
+        return time.monotonic() - begun
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False

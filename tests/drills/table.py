@@ -1,0 +1,31 @@
+"""The drills: what breaks in each, and what is promised meanwhile."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Drill:
+    """One fault; the function of that name in that module makes it."""
+
+    number: int
+    name: str
+    module: str
+    fault: str
+    promise: str
+
+
+DRILLS = [
+    Drill(1, "child_killed", "worker_faults", "a worker's child killed every 2 s",
+          "lost 0, doubled flags 0"),
+    Drill(2, "worker_killed", "worker_faults", "a whole worker killed in mid-batch",
+          "taken up again within the lease and 5 s"),
+    Drill(3, "broker_killed", "broker_faults", "Redis killed 12 times, with nothing on disk",
+          "bells are heard again within 15 s, nothing is stuck"),
+    Drill(4, "broker_flushed", "broker_faults", "Redis forgets all with 500 waiting",
+          "500 are checked"),
+]  # fmt: skip
+
+
+def named(name: str) -> Drill:
+    """Raises KeyError."""
+    return {drill.name: drill for drill in DRILLS}[name]
