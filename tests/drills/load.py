@@ -52,7 +52,7 @@ class Load:
     _running: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tokens = tokens_of_people(PEOPLE)
+        self.tokens = tokens_of(CUSTOMER, PEOPLE)
         self._texts = texts(self.rng)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -157,14 +157,14 @@ def texts(rng: Random) -> Any:
                 yield (f"{title} ({turn})" if turn else title)[:200], ""
 
 
-def tokens_of_people(number: int) -> list[str]:
-    """So many customers, each with a token that may write; made where they are not there."""
+def tokens_of(role: str, number: int) -> list[str]:
+    """A token that may write for each of so many people of this role."""
     Product.objects.get_or_create(slug="lamp", defaults={"name": "Lamp"})
     soon = timezone.now() + timedelta(days=1)
     tokens = []
     for one in range(number):
-        person, _ = User.objects.get_or_create(username=f"asker{one}")
-        person.groups.add(Group.objects.get(name=CUSTOMER))
+        person, _ = User.objects.get_or_create(username=f"{role}{one}")
+        person.groups.add(Group.objects.get(name=role))
         issued = ApiToken.objects.issue(user=person, name="drill", expires_at=soon)
         tokens.append(issued[1])
     return tokens

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from django.db import connection
 
 from tests.drills.load import Load
 from tests.drills.portal import Portal
@@ -49,6 +50,7 @@ class Outcome:
 
         `quarantined` questions are expected in quarantine, 503 only where it is `unavailable`.
         """
+        connection.close()  # it may be one that a fault cut
         entries = _entries(portal)
         accepted = load.accepted()
         ((gone,),) = portal.query(ACCEPTED_IS_GONE, accepted)

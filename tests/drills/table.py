@@ -23,6 +23,15 @@ DRILLS = [
           "bells are heard again within 15 s, nothing is stuck"),
     Drill(4, "broker_flushed", "broker_faults", "Redis forgets all with 500 waiting",
           "500 are checked"),
+    Drill(13, "merge_storm", "merge_faults",
+          "web processes and Postgres killed while eight admins merge", "0 bad rows"),
+    Drill(14, "merge_crashed", "merge_faults",
+          "a process killed at each statement of a merge, an unmerge and a restoration",
+          "all or nothing"),
+    Drill(19, "restored", "backup_faults", "a backup, the database dropped, the backup restored",
+          "all rows are equal by hash"),
+    Drill(20, "kill_storm", "kill_storm",
+          "five minutes of all of these at random", "lost 0, doubled 0, healthy in quarantine 0"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,41 @@
+"""The short form of every drill; the long form is `python -m tests.drills all`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.drills.table import DRILLS
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_SECONDS = 1200  # all together; it takes half of that where nothing is wrong
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory):
+    """What each drill found, by its name; all of them run once, on the same servers."""
+    logs = tmp_path_factory.mktemp("drills")
+    argv = [sys.executable, "-m", "tests.drills", "all", "--short", "--logs", str(logs)]
+    ran = subprocess.run(
+        argv, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=LONGEST_SECONDS, check=False,
+    )  # fmt: skip
+    found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    return {result["name"]: result for result in found if "name" in result}, ran.stdout[-3000:]
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=[drill.name for drill in DRILLS])
+def test_no_promise_breaks_while(drill, drilled):
+    results, said = drilled
+
+    assert drill.name in results, said
+    assert results[drill.name]["broken"] == [], results[drill.name]
+
+
+def test_the_drills_are_numbered_in_order():
+    assert [drill.number for drill in DRILLS] == sorted({drill.number for drill in DRILLS})
