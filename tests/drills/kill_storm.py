@@ -91,7 +91,7 @@ def kill_storm(portal: Portal, rng: Random, *, short: bool) -> Outcome:
     for name in (*CHECKS, "mail", "interactive"):
         portal.start_worker(name)
     portal.start_beat()
-    load = Load(urls, rng, pause=0.5, reads=True)
+    load = Load(urls, rng, pause=2.0 if short else 0.5, reads=True)
     with load:
         portal.wait(lambda: outcome.checked(portal), "a first check")
         until = time.monotonic() + (SHORT_SECONDS if short else SECONDS)
