@@ -5,6 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from support import local
 
 services: local.Services | None = None
@@ -26,6 +28,12 @@ if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
     os.environ[STARTED] = " ".join(name for name, server in ours.items() if server)
     os.environ["DATABASE_URL"] = services.database_url
     os.environ["REDIS_URL"] = services.redis_url
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests of processes mostly wait."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_unconfigure() -> None:
