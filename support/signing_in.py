@@ -8,8 +8,10 @@ are allowed, and refused the others a second later.
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter, get_adapter
+from allauth.account.models import EmailAddress
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.contrib.auth.models import Group
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -88,14 +90,16 @@ class AccountAdapter(DefaultAccountAdapter):
     def set_password(self, user: User, password: str) -> None:
         """Whoever may set it need not wait because of wrong ones."""
         super().set_password(user, password)
-        addresses = user.emailaddress_set.values_list("email", flat=True)
-        for name in {user.username, user.email, *addresses}:
-            quota.forget(WRONG_BY_NAME, spender=name.lower())
+        quota.forget(WRONG_BY_NAME, spender=str(user.pk))
 
 
 def _passwords(request: HttpRequest, credentials: dict[str, Any]) -> list[Use]:
+    """A person is one, by user name and by mail address; names of nobody are counted alike."""
     name = str(credentials.get("email") or credentials.get("username") or "").lower()
-    return [(WRONG_BY_CLIENT, client_of(request)), (WRONG_BY_NAME, name)]
+    is_theirs = Q(username__iexact=name) | Q(email__iexact=name)
+    is_theirs |= Q(pk__in=EmailAddress.objects.filter(email__iexact=name).values("user"))
+    pk = User.objects.filter(is_theirs).order_by("pk").values_list("pk", flat=True).first()
+    return [(WRONG_BY_CLIENT, client_of(request)), (WRONG_BY_NAME, str(pk) if pk else name)]
 
 
 def spend(request: HttpRequest, *uses: Use) -> None:
