@@ -20,9 +20,8 @@ LOGIN = "/accounts/login/"
 
 
 @pytest.fixture(autouse=True)
-def the_clock_stands(settings, monkeypatch):
+def the_clock_stands(monkeypatch):
     """A new stretch might begin in the midst of a test."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     fixed = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: fixed)
 

@@ -4,7 +4,6 @@ from datetime import timedelta
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth as totp
-from django.contrib.auth.hashers import make_password
 from django.core import mail
 from django.test import Client
 from django.utils import timezone
@@ -19,15 +18,14 @@ LOGIN = "/accounts/login/"
 
 
 @pytest.fixture(autouse=True)
-def quick_passwords(settings, monkeypatch):
-    """Counted is the same; and the clock stands, or a new stretch might begin within a test."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def the_clock_stands(monkeypatch):
+    """A new stretch might begin in the midst of a test."""
     fixed = timezone.now()
     monkeypatch.setattr("support.signing_in.timezone.now", lambda: fixed)
 
 
 def person(name):
-    return UserFactory(username=name, email=f"{name}@example.org", password=make_password(PASSWORD))
+    return UserFactory(username=name, email=f"{name}@example.org")
 
 
 @pytest.fixture
