@@ -7,7 +7,7 @@ from django.core.validators import MaxLengthValidator
 from django.db.models import OuterRef, Subquery, prefetch_related_objects
 from django.urls import reverse
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
@@ -25,6 +25,7 @@ from support.api import (
     QuestionSerializer,
     Strict,
     StrictSerializer,
+    Text,
     is_number,
     person,
     problem,
@@ -54,9 +55,7 @@ def review_problem(error: Exception, context: dict[str, Any]) -> Response | None
 
 class SimilarRequest(Strict, serializers.Serializer):
     title = title_field()
-    body = serializers.CharField(
-        required=False, allow_blank=True, validators=[MaxLengthValidator(LARGEST_BODY)]
-    )
+    body = Text(required=False, allow_blank=True, validators=[MaxLengthValidator(LARGEST_BODY)])
     product = serializers.SlugRelatedField(
         slug_field="slug", queryset=Product.objects.all(), required=False
     )
@@ -277,8 +276,13 @@ class MayActivate(permissions.BasePermission):
         return request.user.has_perm("dedup.activate_release")
 
 
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class Figures(serializers.JSONField):
+    """Figures by name."""
+
+
 class ReleaseSerializer(StrictSerializer):
-    figures = serializers.JSONField(
+    figures = Figures(
         read_only=True, allow_null=True,
         help_text="Of the newest report on this portal's own pairs: each with value, low and high"
         " (95 %). Null where there is no report, empty where too few pairs were decided.",
@@ -311,7 +315,7 @@ class GateSerializer(serializers.Serializer):
 
 
 class PromoteRequest(Strict, serializers.Serializer):
-    reason = serializers.CharField(
+    reason = Text(
         required=False, allow_blank=True, max_length=promoting.LONGEST_REASON,
         help_text="why it goes into service though gates are shut",
     )  # fmt: skip
@@ -432,7 +436,7 @@ class TrainingRequest(Strict, serializers.Serializer):
     minutes = serializers.FloatField(required=False)
     seed = serializers.IntegerField(required=False)
     precision = serializers.FloatField(required=False, allow_null=True)
-    name = serializers.CharField(required=False, max_length=80)
+    name = Text(required=False, max_length=80)
 
 
 class JobViewSet(

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.core.validators import MaxLengthValidator
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404
 from django.urls import reverse
@@ -105,8 +105,22 @@ class Strict:
         return super().to_internal_value(data)  # type: ignore[misc]
 
 
+class Text(serializers.CharField):
+    """A text, and not a number that could be written as one."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 class StrictSerializer(Strict, serializers.ModelSerializer):
     """A row, in and out."""
+
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.CharField: Text,
+        models.TextField: Text,
+    }
 
 
 class Newest(CursorPagination):
@@ -198,10 +212,10 @@ def _plain(data: Any) -> Any:
     return json.loads(json.dumps(data, default=str)) if data is not None else None
 
 
-def title_field() -> serializers.CharField:
+def title_field() -> Text:
     """A question's title; what is too long is told with its length."""
     checks: list[Any] = [*TITLE_CHECKS, MaxLengthValidator(LARGEST_TITLE)]
-    return serializers.CharField(validators=checks)
+    return Text(validators=checks)
 
 
 class QuestionSerializer(StrictSerializer):

@@ -45,7 +45,7 @@ REFUSALS = {
     "400": "The request cannot be read, or a field is not valid.",
     "401": "No token, or one that is not valid.",
     "403": "The caller may not do that.",
-    "404": "There is no such thing, or the caller may not see it.",
+    "404": "There is no such thing, or the caller may not see it; or the cursor is none of ours.",
     "409": "Something else is true by now; the code says what.",
     "413": "The request is larger than 256 kB.",
     "415": "Only application/json is read.",
@@ -66,7 +66,7 @@ def add_problems(result: Any, **_: Any) -> Any:
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
-            given = {"400", "401", "403"} | ({"404"} if "{" in path else set())
+            given = {"400", "401", "403"} | ({"404"} if _may_miss(path, operation) else set())
             if method != "get":
                 given |= {"413", "415", "429"}
             if method != "get" and not operation.pop(SAVES_NOTHING, False):
@@ -82,3 +82,9 @@ def add_problems(result: Any, **_: Any) -> Any:
                     },
                 }
     return result
+
+
+def _may_miss(path: str, operation: Any) -> bool:
+    """Whether a request names something that may not be there: a row, or a place in a list."""
+    named = {given["name"] for given in operation.get("parameters", [])}
+    return "{" in path or "cursor" in named

@@ -1,8 +1,10 @@
 from itertools import groupby
 from typing import Any
 
-from allauth.account.forms import RequestLoginCodeForm
+from allauth.account.adapter import get_adapter
+from allauth.account.forms import RequestLoginCodeForm, ResetPasswordForm
 from allauth.account.models import EmailAddress
+from allauth.mfa.base import forms as codes
 from allauth.mfa.webauthn import forms as webauthn
 from django import forms
 from django.conf import settings
@@ -10,7 +12,7 @@ from django.utils.html import escape
 from django.utils.translation import get_language_info
 from django.utils.translation import gettext_lazy as _
 
-from support import reading
+from support import reading, signing_in
 from support.models import Answer, Product, Question, User
 from support.models.validators import LARGEST_BODY, validate_characters
 
@@ -73,11 +75,29 @@ class LoginCodeForm(RequestLoginCodeForm):
     def clean_email(self) -> str:
         self._user: User | None = None
         email: str = super().clean_email()
+        signing_in.spend(get_adapter().request, (signing_in.CODES_TO_ADDRESS, email.lower()))
         if self._user and not EmailAddress.objects.filter(
             user=self._user, email=email, verified=True
         ):
             self._user = None
         return email
+
+
+class PasswordResetForm(ResetPasswordForm):
+    """Who wants a new password: so many mails go to one address, whoever asks for them."""
+
+    def clean_email(self) -> str:
+        email: str = super().clean_email()
+        signing_in.spend(get_adapter().request, (signing_in.RESETS_TO_ADDRESS, email.lower()))
+        return email
+
+
+class CodeForm(signing_in.CodesCounted, codes.AuthenticateForm):
+    """A code of a second factor, to sign in."""
+
+
+class CodeAgainForm(signing_in.CodesCounted, codes.ReauthenticateForm):
+    """A code of a second factor, of somebody who is signed in."""
 
 
 class CredentialField(forms.JSONField):

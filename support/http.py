@@ -3,13 +3,12 @@
 import codecs
 import sys
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
-from django.contrib.auth.models import Group
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import InterfaceError, OperationalError
@@ -26,9 +25,9 @@ from django_structlog.middlewares import RequestMiddleware
 
 from support import problems
 from support.models import User
-from support.permissions import CUSTOMER
 
 Handler = Callable[[HttpRequest], HttpResponse]
+Address = IPv4Address | IPv6Address
 FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to recover one are none
 FOR_MONITORS = ("/livez", "/readyz", "/healthz/")
 WITHOUT_SECOND_FACTOR = ("/accounts/", *FOR_MONITORS)
@@ -52,23 +51,6 @@ class HtmxRequest(HttpRequest):
 
     htmx: HtmxDetails
     user: User
-
-
-class AccountAdapter(DefaultAccountAdapter):
-    """Who signs up is a customer. Guests have an account already, and lack only a password."""
-
-    error_messages = DefaultAccountAdapter.error_messages | {
-        "email_taken": _(
-            "This address has an account. Without a password, sign in with a code that we send "
-            "there; then you can set one."
-        )
-    }
-
-    def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
-        saved: User = super().save_user(request, user, form, commit=commit)
-        if commit:
-            saved.groups.add(Group.objects.get_or_create(name=CUSTOMER)[0])
-        return saved
 
 
 class RequestLog(RequestMiddleware):
@@ -222,27 +204,37 @@ def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     return response
 
 
-def too_often(request: HttpRequest) -> HttpResponse:
-    """Signing in, or asking for a mail, was tried too often; allauth counts by the minute."""
-    said = _("That was too often. Please try again in a minute.")
-    response = refusal(request, 429, "too_many", said)
-    response["Retry-After"] = "60"
-    return response
-
-
 def wait_words(seconds: int) -> str:
     """When somebody who did something too often may do it again."""
     minutes = -(-seconds // 60)
     return ngettext(
-        "That was too often within one hour. Please try again in %(minutes)d minute.",
-        "That was too often within one hour. Please try again in %(minutes)d minutes.",
+        "That was too often. Please try again in %(minutes)d minute.",
+        "That was too often. Please try again in %(minutes)d minutes.",
         minutes,
     ) % {"minutes": minutes}
 
 
+def address_of(request: HttpRequest) -> Address:
+    """Where a request came from; "::" where that cannot be known.
+
+    Each of our proxies adds whom it heard from to the end: what stands before those may be made up.
+    Where fewer are named than we have, the request went around one.
+    """
+    named = request.headers.get("X-Forwarded-For", "").split(",")
+    count = settings.PROXY_COUNT
+    said = named[-count].strip() if 0 < count <= len(named) else ""
+    try:
+        address = ip_address(said or request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return IPv6Address(0)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def client_of(request: HttpRequest) -> str:
-    """The address that a request came from, as far as our proxies tell."""
-    return str(get_adapter(request).get_client_ip(request))
+    """Whose uses are counted together: an address, or of IPv6 all that begin with the same half,
+    since each home and each server has that many."""
+    address = address_of(request)
+    return str(ip_network((int(address), 64), strict=False) if address.version == 6 else address)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -1,9 +1,15 @@
 """How much one person may do in a stretch of time: counted in Postgres, exact for all processes."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import connection
+from django.db.models import F
+from django.utils.crypto import salted_hmac
+
+from support.models import Usage
+
+KEPT = timedelta(hours=2)  # longer than any stretch
 
 
 @dataclass(frozen=True)
@@ -17,8 +23,7 @@ class Quota:
 
 def spend(quota: Quota, *, spender: str, now: datetime) -> int:
     """Count one use; return 0 within the quota, else the seconds until the next stretch."""
-    passed = int(now.timestamp()) % quota.seconds
-    begun_at = datetime.fromtimestamp(int(now.timestamp()) - passed, UTC)
+    begun_at = _begun_at(quota, now)
     with connection.cursor() as cursor:  # one statement: no two requests read the same count
         cursor.execute(
             """
@@ -29,7 +34,33 @@ def spend(quota: Quota, *, spender: str, now: datetime) -> int:
                 begun_at = EXCLUDED.begun_at
             RETURNING used
             """,
-            [quota.name, spender, begun_at],
+            [quota.name, _hidden(quota, spender), begun_at],
         )
         (used,) = cursor.fetchone()
-    return quota.seconds - passed if used > quota.most else 0
+    return quota.seconds - int(now.timestamp() - begun_at.timestamp()) if used > quota.most else 0
+
+
+def give_back(quota: Quota, *, spender: str, now: datetime) -> None:
+    """Take one use back, as if it had not been."""
+    kept = Usage.objects.filter(name=quota.name, spender=_hidden(quota, spender), used__gt=0)
+    kept.filter(begun_at=_begun_at(quota, now)).update(used=F("used") - 1)
+
+
+def forget(quota: Quota, *, spender: str) -> None:
+    """Begin anew for one of them."""
+    Usage.objects.filter(name=quota.name, spender=_hidden(quota, spender)).delete()
+
+
+def tidy(*, now: datetime) -> None:
+    """Forget counts whose stretch is long over."""
+    Usage.objects.filter(begun_at__lt=now - KEPT).delete()
+
+
+def _begun_at(quota: Quota, now: datetime) -> datetime:
+    seconds = int(now.timestamp())
+    return datetime.fromtimestamp(seconds - seconds % quota.seconds, UTC)
+
+
+def _hidden(quota: Quota, spender: str) -> str:
+    """A keyed hash: the counts are no list of addresses and names."""
+    return salted_hmac(quota.name, spender, algorithm="sha256").hexdigest()

@@ -124,6 +124,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "support.health.without_cookies",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "support.http.LanguageMiddleware",
@@ -132,8 +133,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "support.signing_in.limit_pages",
     "support.reading.as_the_reader_likes",
     "support.http.require_second_factor",
     "django_htmx.middleware.HtmxMiddleware",
@@ -183,6 +184,7 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "cache",
         "KEY_FUNCTION": "support.caching.hidden_key",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},  # beyond that, some are forgotten
     }
 }
 CELERY_BROKER_URL = REDIS_URL
@@ -230,13 +232,24 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "optional"  # unconfirmed, one hears of nothing (notifications)
 ACCOUNT_LOGIN_BY_CODE_ENABLED = True  # how guests come back; a second factor is asked for after it
 ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 15 * 60  # seconds: mail may be slow
-ACCOUNT_FORMS = {"request_login_code": "support.forms.LoginCodeForm"}
+ACCOUNT_FORMS = {
+    "request_login_code": "support.forms.LoginCodeForm",
+    "reset_password": "support.forms.PasswordResetForm",
+}
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 5 * 60  # seconds for which somebody has just proved who they are
 ACCOUNT_USER_DISPLAY = str
-ACCOUNT_ADAPTER = "support.http.AccountAdapter"
+ACCOUNT_ADAPTER = "support.signing_in.AccountAdapter"
+# In place of these, support.signing_in counts; what is left is how often an address is confirmed.
+ACCOUNT_RATE_LIMITS = dict.fromkeys(
+    ("login", "login_failed", "signup", "request_login_code", "reset_password",
+     "reset_password_from_key", "reauthenticate", "change_password", "manage_email")
+)  # fmt: skip
+MFA_RATE_LIMITS = False
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_FORMS = {
+    "authenticate": "support.forms.CodeForm",
+    "reauthenticate": "support.forms.CodeAgainForm",
     "add_webauthn": "support.forms.AddKeyForm",
     "authenticate_webauthn": "support.forms.KeyForm",
     "login_webauthn": "support.forms.KeyLoginForm",
@@ -244,7 +257,6 @@ MFA_FORMS = {
 }
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # a demo on localhost
 SECOND_FACTOR = not DEMO  # agents and admins need one
-ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_COUNT  # limits on logins are by address
 
 # --- Mail -------------------------------------------------------------------------------------
 
@@ -317,6 +329,7 @@ SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PROXY_COUNT else None
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^healthz/"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True  # forms carry it, no script reads it
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # bytes of a request's body; more gets 413

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from support import guests, inbound, notifications
+from support import guests, inbound, notifications, quota
 from support.models import IdempotencyRecord
 
 log = logging.getLogger(__name__)
@@ -43,5 +43,6 @@ def tidy(**_: object) -> None:
     IdempotencyRecord.objects.filter(created_at__lt=now - timedelta(hours=24)).delete()
     guests.tidy(now=now)
     inbound.tidy(now=now)
+    quota.tidy(now=now)
     Session.objects.filter(expire_date__lt=now).delete()
     UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()

@@ -36,5 +36,4 @@ urlpatterns = [
 
 handler400 = "support.http.bad_request"
 handler404 = "support.http.not_found"
-handler429 = "support.http.too_often"  # asked for by allauth
 handler500 = "support.http.failed"

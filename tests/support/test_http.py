@@ -125,8 +125,9 @@ class TestTooOften:
     def test_the_page_says_when_to_come_again(self):
         answer = self.ask(Client())[-1]
 
-        assert (answer.status_code, answer["Retry-After"]) == (429, "60")
-        assert "Please try again in a minute." in answer.content.decode()
+        assert answer.status_code == 429
+        assert 1 <= int(answer["Retry-After"]) <= 60
+        assert "Please try again in 1 minute." in answer.content.decode()
         assert "A little later, please" in answer.content.decode()
 
     def test_it_does_so_in_the_readers_language(self):

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from support import quota
 from support.models import Question, Usage
-from support.quota import Quota, spend
+from support.quota import Quota, forget, give_back, spend, tidy
 from tests.factories import ProductFactory
 
 pytestmark = pytest.mark.django_db
@@ -36,11 +36,45 @@ def test_one_does_not_spend_what_is_anothers():
     assert spent(1, spender="2") == [0]
 
 
+def test_what_was_given_back_can_be_spent_again():
+    spent(3)
+    give_back(THREE, spender="1", now=NOON)
+
+    assert spent(2) == [0, 50]
+
+
+def test_nothing_is_given_back_of_another_stretch():
+    spent(1)
+    give_back(THREE, spender="1", now=NOON + timedelta(seconds=60))
+    give_back(THREE, spender="2", now=NOON)
+
+    assert Usage.objects.get().used == 1
+
+
+def test_what_is_forgotten_begins_anew():
+    spent(5)
+    forget(THREE, spender="1")
+
+    assert spent(1) == [0]
+
+
+def test_a_count_names_nobody_and_is_kept_for_hours_only():
+    spent(1, spender="ada@example.org")
+    assert "ada" not in Usage.objects.get().spender
+
+    tidy(now=NOON + timedelta(hours=1))
+    assert Usage.objects.exists()
+    tidy(now=NOON + timedelta(hours=3))
+
+    assert not Usage.objects.exists()
+
+
 def test_the_database_keeps_one_count_for_each():
     spent(1)
+    kept = Usage.objects.get()
 
     with pytest.raises(IntegrityError, match="usage_once_per_spender"):
-        Usage.objects.create(name="test", spender="1", begun_at=NOON, used=1)
+        Usage.objects.create(name=kept.name, spender=kept.spender, begun_at=NOON, used=1)
 
 
 @pytest.mark.django_db(transaction=True)
