@@ -256,6 +256,26 @@ def test_a_worker_that_is_told_to_stop_gives_its_questions_back(scorer, monkeypa
     assert outbox.has_waiting(timezone.now())
 
 
+def test_a_question_that_takes_too_long_and_swallows_the_soft_limit_is_given_up(
+    scorer, monkeypatch
+):
+    question = ask("My lamp is dark")
+
+    def hang(*args, **kwargs):
+        raise SystemExit  # so the hard limit ends a process, as long as it hears that
+
+    monkeypatch.setattr(pipeline, "find", hang)
+    monkeypatch.setattr(pipeline, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "HANGS_SECONDS", 0.0)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            pipeline.check_waiting(limit=16)
+
+    entry = entry_of(question)
+    assert (entry.attempts, entry.failure) == (3, "SystemExit")
+    assert entry.quarantined_at
+
+
 class Cause(Exception):
     def __init__(self, sqlstate):
         self.sqlstate = sqlstate
