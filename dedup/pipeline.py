@@ -129,7 +129,7 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
             limit=settings.DEDUP_SHORTLIST,
         )
     roots = {candidate.question_id: candidate.root_id for candidate in candidates}
-    others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=roots)}
+    others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=roots).sound()}
     # One whose vector is missing or of an older text waits for its own check, and meets this there.
     given = [
         (others[candidate.question_id], candidate.cosine)
