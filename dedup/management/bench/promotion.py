@@ -159,6 +159,7 @@ class Load:
         """Write a word more into some of them: their scores are void, and made anew."""
         for question in Question.objects.filter(pk__in=self._some(number)).order_by("pk"):
             self.edits += 1
+            self._remember(question)  # others may have asked it
             self._note(
                 asking.edit_question(
                     question=question, title=question.title, audience=question.audience,
@@ -179,9 +180,12 @@ class Load:
         return self.rng.sample(list(Question.objects.values_list("pk", flat=True)), number)
 
     def _note(self, question: Question) -> None:
+        self._remember(question)
+        self.put += 1
+
+    def _remember(self, question: Question) -> None:
         read = text_of(question)
         self.texts[read.hash] = read
-        self.put += 1
 
 
 def switch(first: Release, second: Release, load: Load, seconds: float) -> dict[str, Any]:
