@@ -179,7 +179,8 @@ def promoted_under_load(portal: Portal, rng: Random, *, short: bool) -> Outcome:
         with load:
             portal.wait(lambda: outcome.checked(portal) > 4, "first checks")
             try:
-                switched = promotion.switch(first, second, edits, 15 if short else 240)
+                seconds = 15 if short else 240
+                switched = promotion.switch(first, second, edits, seconds, fewest=2)
             except RuntimeError as error:
                 raise GaveUp(str(error)) from error
         portal.wait(lambda: not outcome.waiting(portal), "all are checked", seconds=600)

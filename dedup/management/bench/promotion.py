@@ -188,13 +188,15 @@ class Load:
         self.texts[read.hash] = read
 
 
-def switch(first: Release, second: Release, load: Load, seconds: float) -> dict[str, Any]:
-    """Forward and back under load: how often, how soon each was used, longest time without a
-    check."""
+def switch(
+    first: Release, second: Release, load: Load, seconds: float, *, fewest: int = 0
+) -> dict[str, Any]:
+    """Forward and back under load, at least so often: how soon each was used, longest time without
+    a check."""
     took: list[float] = []
     seen: list[datetime] = []
     begun, fed_at = time.monotonic(), 0.0
-    while time.monotonic() < begun + seconds:
+    while time.monotonic() < begun + seconds or len(took) < fewest:
         is_back = len(took) % 2
         now = releases.roll_back() if is_back else releases.activate(release=second)
         switched, used = time.monotonic(), None
