@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 BATCH_SECONDS = (
     10.0  # then the rest goes back: a slow machine overruns no limit, and can be stopped
 )
+HANGS_SECONDS = 10.0  # at one question: who is ended then was not told to stop, but took too long
 # Of a database that is gone, full or going down (SQLSTATE): no question's fault.
 OUTAGES = ("08", "53", "57P")
 
@@ -62,8 +63,13 @@ def check_waiting(*, limit: int) -> int:
         timing.note(Stage.FAILED, 0)
         outbox.fail(left, error=error, now=timezone.now())
         return len(claims) - len(left)
-    except BaseException:  # told to stop: nobody's fault
-        outbox.release(left)
+    except BaseException as error:
+        # The hard limit ends a process in the same way as somebody who stops the worker. What it
+        # was at swallowed the soft one, and would do so for ever if nobody counted.
+        if time.monotonic() > deadline + HANGS_SECONDS:
+            outbox.fail(left, error=error, now=timezone.now())
+        else:  # told to stop: nobody's fault
+            outbox.release(left)
         raise
     outbox.release(left)
     _note_waits([one.question_id for one in claims if one not in left and not one.is_background])
@@ -123,7 +129,7 @@ def find(text: Text, vector: np.ndarray, *, release: Release, scorer: Scorer) ->
             limit=settings.DEDUP_SHORTLIST,
         )
     roots = {candidate.question_id: candidate.root_id for candidate in candidates}
-    others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=roots)}
+    others = {q.pk: text_of(q) for q in Question.objects.filter(pk__in=roots).sound()}
     # One whose vector is missing or of an older text waits for its own check, and meets this there.
     given = [
         (others[candidate.question_id], candidate.cosine)

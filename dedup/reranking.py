@@ -60,7 +60,8 @@ def _read(
 ) -> Iterator[tuple[int, float]]:
     """Probabilities by question id, of the nearest first, as far as the time allows."""
     near = {c.question_id: c.cosine for c in candidates if c.cosine is not None}
-    texts = {question.pk: text_of(question) for question in Question.objects.filter(pk__in=near)}
+    found = Question.objects.filter(pk__in=near).sound()
+    texts = {question.pk: text_of(question) for question in found}
     others = [texts[pk] for pk in near if pk in texts]
     for begun in range(0, len(others), AT_ONCE):
         if begun and time.monotonic() > until:

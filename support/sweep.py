@@ -93,10 +93,11 @@ def give_sign(worker: Any) -> None:
 
 
 def sweep_once(stopping: threading.Event, *, meanwhile: Callable[[], None] = lambda: None) -> str:
-    """Ring for what waits longer than a sweep's pause, or check it, which may take an hour: then
+    """Ring for what waits longer than half a pause, or check it, which may take an hour: then
     `meanwhile` is called again and again. Returns what was done."""
     now = timezone.now()
-    old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS)
+    # Half a pause: what waits from just after a look on is then found within one and a half.
+    old = now - timedelta(seconds=settings.DEDUP_SWEEP_SECONDS / 2)
     is_old = OutboxEntry.objects.waiting().filter(put_at__lt=old)
     if not (outbox.has_waiting(now) and is_old.exists()):
         return "nothing waits"

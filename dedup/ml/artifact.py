@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 MANIFEST = "manifest.json"
 ALLOWED = {".json", ".safetensors", ".md", ".txt", ".svg"}
@@ -38,7 +39,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads without hashing the other files. Raises ArtifactRefused."""
     try:
         content = (Path(folder) / MANIFEST).read_bytes()
-        raw = json.loads(content)
+        raw = json.loads(content, parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error  # a page names no path here
         raise ArtifactRefused(f"manifest.json cannot be read: {why}") from error
@@ -51,14 +52,23 @@ def read_manifest(folder: Path) -> Manifest:
         calibration = [float(raw["calibration"]["coefficients"][k]) for k in COEFFICIENTS]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactRefused(f"manifest.json is malformed: {error!r}") from error
-    if {"flag", "suggest", "sure"} - thresholds.keys() or len(calibration) != len(COEFFICIENTS):
+    if THRESHOLDS - thresholds.keys() or len(calibration) != len(COEFFICIENTS):
         raise ArtifactRefused("manifest.json lacks a threshold")
+    if not (thresholds["flag"] > 0 and all(0 <= thresholds[name] <= 1 for name in THRESHOLDS)):
+        raise ArtifactRefused("manifest.json has a threshold that is no share")
+    if not all(map(math.isfinite, calibration)):
+        raise ArtifactRefused("manifest.json has a calibration that is no number")
     fingerprint = hashlib.sha256(content).hexdigest()
     return Manifest(str(raw["name"]), fingerprint, embedding, thresholds, raw)
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
 COEFFICIENTS = ("bias", "by_logit", "by_cosine", "prior")
 OPTIONAL_COEFFICIENTS = ("low", "high")
+THRESHOLDS = {"flag", "suggest", "sure"}
 
 
 def verify(folder: Path) -> Manifest:

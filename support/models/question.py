@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from support.models.outbox import OutboxEntry
 from support.models.validators import (
     LARGEST_BODY,
     LARGEST_TITLE,
@@ -55,6 +56,14 @@ class QuestionQuerySet(models.QuerySet["Question"]):
     def written(self) -> Self:
         """Questions whose text is there: not those of people who had theirs erased."""
         return self.filter(asked_by__erased_at__isnull=True)
+
+    def sound(self) -> Self:
+        """Without questions whose own check failed while nothing else ran: who reads them beside
+        another question may fail as well. They meet the others in a check of their own."""
+        doubtful = OutboxEntry.objects.filter(
+            question=OuterRef("pk"), settled_at=None, attempts__gt=0
+        )
+        return self.filter(~Exists(doubtful))
 
     def of_threads(self, *question_ids: int) -> Self:
         """All members of the threads in which these questions are."""

@@ -1,6 +1,7 @@
 import math
 import os
 import signal
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -254,6 +255,48 @@ def test_a_worker_that_is_told_to_stop_gives_its_questions_back(scorer, monkeypa
     entry = entry_of(question)
     assert (entry.attempts, entry.is_suspect, entry.token) == (0, False, None)
     assert outbox.has_waiting(timezone.now())
+
+
+def test_a_question_that_takes_too_long_and_swallows_the_soft_limit_is_given_up(
+    scorer, monkeypatch
+):
+    question = ask("My lamp is dark")
+
+    def hang(*args, **kwargs):
+        raise SystemExit  # so the hard limit ends a process, as long as it hears that
+
+    monkeypatch.setattr(pipeline, "find", hang)
+    monkeypatch.setattr(pipeline, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "HANGS_SECONDS", 0.0)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            pipeline.check_waiting(limit=16)
+
+    entry = entry_of(question)
+    assert (entry.attempts, entry.failure) == (3, "SystemExit")
+    assert entry.quarantined_at
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_what_failed_alone_is_read_beside_no_other_until_it_is_checked_itself(scorer, is_given_up):
+    doubtful = ask("My blue lamp is dark")
+    check_all()
+    outbox.put(doubtful)
+    now = timezone.now()
+    entry = OutboxEntry.objects.filter(question=doubtful)
+    entry.update(
+        attempts=1, is_suspect=True, leased_until=now + timedelta(minutes=1),
+        quarantined_at=now if is_given_up else None,
+    )  # fmt: skip
+    ask("My blue lamp is dark")
+    ask("My blue lamp is dark")
+
+    assert check_all() == 2
+    assert {doubtful.pk} & {*Flag.objects.values_list("older", flat=True)} == set()
+
+    entry.update(leased_until=None, quarantined_at=None)
+    assert check_all() == 1
+    assert Flag.objects.filter(older=doubtful).count() == 2
 
 
 class Cause(Exception):

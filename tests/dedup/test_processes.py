@@ -1,4 +1,4 @@
-"""Real workers on real services, killed where it hurts most."""
+"""Real workers on real services: told to stop, stuck, without a broker. Drills kill them."""
 
 import os
 import signal
@@ -135,11 +135,6 @@ def in_mid_batch():
     return settled() and held()
 
 
-def end_leases():
-    """As if the lease's seconds had passed."""
-    OutboxEntry.objects.filter(token__isnull=False).update(leased_until=timezone.now())
-
-
 def assert_all_checked_once(number):
     entries = OutboxEntry.objects.all()
     assert (entries.count(), entries.unchecked().count()) == (number, 0)
@@ -147,34 +142,6 @@ def assert_all_checked_once(number):
         pairs = [frozenset(pair) for pair in model.objects.values_list("older", "newer")]
         assert pairs, f"{model.__name__}: without any, none could be doubled"
         assert len(pairs) == len(set(pairs))
-
-
-def test_a_worker_killed_in_mid_batch_loses_and_doubles_nothing(valkey, workers):
-    ask(hundred())
-    first = workers.start()
-    eventually(in_mid_batch, what="a batch in progress")
-    kill_with_children(first)
-    assert settled() < 100
-    end_leases()
-
-    workers.start()
-
-    eventually(lambda: settled() == 100, what="all checked")
-    assert_all_checked_once(100)
-
-
-def test_a_worker_s_child_killed_in_mid_batch_loses_and_doubles_nothing(valkey, workers):
-    ask(hundred())
-    worker = workers.start()
-    eventually(in_mid_batch, what="a batch in progress")
-    (child,) = children_of(worker.pid)
-    os.kill(child, signal.SIGKILL)
-    eventually(lambda: not Path(f"/proc/{child}").exists(), what="the child is gone")
-    end_leases()
-
-    eventually(lambda: settled() == 100, what="all checked")
-    assert_all_checked_once(100)
-    assert worker.poll() is None
 
 
 @pytest.mark.parametrize(("queues", "gives_way"), [("checks", 1), ("checks,interactive", 0)])
@@ -299,22 +266,6 @@ def test_a_worker_started_without_a_broker_takes_bells_when_it_comes(valkey, wor
 
     eventually(lambda: settled() == 1, what="all checked")
     assert not workers.says("checking what waits without one")
-
-
-def test_a_release_without_its_files_leaves_questions_waiting_until_it_is_mended(valkey, workers):
-    good = workers.environ["DEDUP_ARTIFACTS"]
-    workers.environ["DEDUP_ARTIFACTS"] = str(workers.folder)
-    ask(text.seed()["questions"][:1])
-    broken = workers.start()
-    eventually(lambda: workers.says("manifest.json cannot be read"), what="a refusal")
-    assert settled() == 0
-    assert set(OutboxEntry.objects.values_list("attempts", "quarantined_at")) == {(0, None)}
-    kill_with_children(broken)
-
-    workers.environ["DEDUP_ARTIFACTS"] = good
-    workers.start()
-
-    eventually(lambda: settled() == 1, what="all checked")
 
 
 def test_the_doctor_sees_which_workers_answer(valkey, workers):

@@ -155,6 +155,24 @@ def test_a_release_that_fails_its_golden_pairs_never_goes_live(three, artifacts,
     assert releases.active() == three[2]
 
 
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -float("inf"), -1, 0, 1.5])
+def test_a_threshold_that_is_no_share_is_refused(artifacts, threshold):
+    write_release(artifacts, "one", threshold=threshold)
+
+    with pytest.raises(ArtifactRefused, match=r"no (share|number)"):
+        releases.add("one")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_manifest_with_what_is_no_number_is_refused(artifacts, number):
+    folder = write_release(artifacts, "one")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"bias": 0.5', f'"bias": {number}'))
+
+    with pytest.raises(ArtifactRefused, match="no number"):
+        releases.add("one")
+
+
 def test_the_command_says_that_gates_were_not_asked_where_nothing_was_measured(
     three, artifacts, opened, capsys
 ):

@@ -49,7 +49,8 @@ def run(
     drill: Drill, services: local.Services, folder: Path, given: argparse.Namespace
 ) -> dict[str, Any]:
     """Its figures; what goes wrong in the drill itself counts as a promise that broke."""
-    from tests.drills.portal import GaveUp, Portal  # noqa: PLC0415 - Django is set up only now
+    from tests.drills import outcome  # noqa: PLC0415 - Django is set up only now
+    from tests.drills.portal import GaveUp, Portal  # noqa: PLC0415
 
     function = getattr(importlib.import_module(f"tests.drills.{drill.module}"), drill.name)
     say(f"{drill.number}. {drill.fault}: {drill.promise}")
@@ -61,7 +62,7 @@ def run(
             found = function(portal, Random(given.seed), short=given.short)
             figures, broken = found.figures, found.broken
         except GaveUp as error:
-            broken = [str(error)]
+            figures, broken = outcome.left(portal), [str(error)]
     return {
         "drill": drill.number, "name": drill.name, "seed": given.seed, "short": given.short,
         **figures, "broken": broken, "seconds": round(time.monotonic() - begun, 1),

@@ -7,6 +7,7 @@ answer comes, or 503, the same again with the same key, at the next web process.
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -73,22 +74,20 @@ class Load:
 
     # --- What people do -----------------------------------------------------------------------
 
-    def ask_many(self, number: int) -> None:
-        """So many questions, one after the other, each until it is accepted."""
+    def ask_many(self, number: int, *, marks: Sequence[str] = ()) -> None:
+        """So many questions, one after the other, each until it is accepted; some of them marked,
+        whichever it is."""
         session = requests.Session()
+        marked = dict(zip(self.rng.sample(range(number), len(marks)), marks, strict=True))
         for one in range(number):
-            self.ask(session, one)
+            self.ask(session, one, mark=marked.get(one, ""))
 
-    def ask(self, session: requests.Session, who: int, *, patience: float = 120.0) -> Answer:
-        """One question, until it is accepted or refused."""
-        with self._lock:
-            title, body = next(self._texts)
-            number = next(self._numbers)
-        given = {"title": title, "body": body, "product": "lamp", "audience": "public"}
-        headers = {
-            "Authorization": f"Bearer {self.tokens[who % len(self.tokens)]}",
-            "Idempotency-Key": f"key-{number}",
-        }
+    def ask(
+        self, session: requests.Session, who: int, *, mark: str = "", patience: float = 120.0
+    ) -> Answer:
+        """One question, until it is accepted or refused; with a `mark` at its end."""
+        given, number = self.next_question(mark), next(self._numbers)
+        headers = self.headers(who, f"key-{number}")
         deadline = time.monotonic() + patience
         for turn in itertools.count(number):
             answer = self._send(
@@ -99,6 +98,18 @@ class Load:
                 return answer
             time.sleep(AGAIN_SECONDS)
         raise AssertionError
+
+    def next_question(self, mark: str = "") -> dict[str, str]:
+        """What somebody asks next, as a program sends it."""
+        with self._lock:
+            title, body = next(self._texts)
+        title = f"{title} {mark}".strip()
+        return {"title": title, "body": body, "product": "lamp", "audience": "public"}
+
+    def headers(self, who: int, key: str) -> dict[str, str]:
+        """Of a request by one of the people."""
+        token = self.tokens[who % len(self.tokens)]
+        return {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
 
     def _ask_on(self, who: int) -> None:
         session = requests.Session()
@@ -111,7 +122,7 @@ class Load:
         for turn in itertools.count():
             if self._stopping.is_set():
                 return
-            self._send(session, READ, "GET", turn, ("/", "/search/?q=lamp")[turn % 2])
+            self._send(session, READ, "GET", turn, ("/", "/?q=lamp")[turn % 2])
             self._stopping.wait(self.pause)
 
     def _send(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import psycopg
 from django.db import connection
 
 from tests.drills.load import Load
@@ -73,6 +74,7 @@ class Outcome:
         self.promise(holds=entries["waiting"] == 0, words="every question is checked")
         self.promise(holds=not any(doubled.values()), words=f"nothing is doubled: {doubled}")
         self.promise(holds=failures == 0, words=f"no request fails: {dict(statuses)}")
+        self.promise(holds=not statuses[404], words=f"each page is there: {dict(statuses)}")
         self.promise(holds=bare == 0, words="503 says when to come again")
         self.promise(
             holds=unavailable or not statuses[503], words="no request is put off while all is well"
@@ -92,6 +94,14 @@ def _entries(portal: Portal) -> dict[str, int]:
     return {"checked": checked, "waiting": waiting, "quarantined": quarantined}
 
 
+def left(portal: Portal) -> dict[str, int]:
+    """How it stands with all questions, as far as the database can say it."""
+    try:
+        return _entries(portal)
+    except psycopg.Error:
+        return {}
+
+
 def waiting(portal: Portal) -> int:
     """How many questions are neither checked nor in quarantine."""
     return _entries(portal)["waiting"]
@@ -100,6 +110,11 @@ def waiting(portal: Portal) -> int:
 def checked(portal: Portal) -> int:
     """How many questions are checked."""
     return _entries(portal)["checked"]
+
+
+def quarantined(portal: Portal) -> int:
+    """How many questions were given up."""
+    return _entries(portal)["quarantined"]
 
 
 def held(portal: Portal) -> list[str]:

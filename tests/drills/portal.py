@@ -128,9 +128,11 @@ class Portal:
         """Start what ended, as it was; a web process on the same port."""
         self._start(name, *self.commands[name])
 
-    def stop(self, name: str) -> None:
-        """End it in order, and wait for that."""
-        local.stop(self.running.pop(name))
+    def stop(self, name: str) -> int:
+        """Tell it to end, and wait for that; its exit status, of SIGKILL where it took too long."""
+        process = self.running.pop(name)
+        local.stop(process)
+        return process.wait()
 
     def kill(self, name: str) -> None:
         """End it with all its children at once: nobody of them can say a word."""

@@ -20,6 +20,8 @@ SETTINGS = {
     "DEDUP_SAMPLED_PER_QUESTION": "0",
 }
 
+STATIC = "django.contrib.staticfiles.storage"
+
 
 @contextmanager
 def servers(folder: Path) -> Iterator[local.Services]:
@@ -40,10 +42,15 @@ def _make_tables() -> None:
     from django.conf import settings  # noqa: PLC0415 - Django has to be set up
     from django.core.management import call_command  # noqa: PLC0415
     from django.db import connection  # noqa: PLC0415
+    from django.test import override_settings  # noqa: PLC0415
 
     from dedup import releases  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
     call_command("createcachetable", verbosity=0)
+    if not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():  # pages fail without
+        plain = {"staticfiles": {"BACKEND": f"{STATIC}.ManifestStaticFilesStorage"}}
+        with override_settings(STORAGES=settings.STORAGES | plain):  # compressing takes a minute
+            call_command("collectstatic", interactive=False, verbosity=0)
     releases.activate(release=releases.add(settings.DEDUP_RELEASE))
     connection.close()

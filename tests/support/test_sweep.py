@@ -47,6 +47,14 @@ def test_a_question_whose_bell_was_lost_is_rung_for_again(bells, stopping):
     assert bells == ["bell"]
 
 
+def test_a_lost_bell_is_rung_again_within_eight_seconds_wherever_the_sweep_stands(bells, stopping):
+    pause = settings.DEDUP_SWEEP_SECONDS
+    assert pause / 2 + pause < 8
+    wait(seconds=pause / 2 + 0.1)
+
+    assert sweep.sweep_once(stopping) == "rang"
+
+
 def test_a_question_that_has_only_just_come_still_has_its_own_bell(bells, stopping):
     wait(seconds=0)
 

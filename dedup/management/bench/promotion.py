@@ -159,6 +159,7 @@ class Load:
         """Write a word more into some of them: their scores are void, and made anew."""
         for question in Question.objects.filter(pk__in=self._some(number)).order_by("pk"):
             self.edits += 1
+            self._remember(question)  # others may have asked it
             self._note(
                 asking.edit_question(
                     question=question, title=question.title, audience=question.audience,
@@ -179,18 +180,23 @@ class Load:
         return self.rng.sample(list(Question.objects.values_list("pk", flat=True)), number)
 
     def _note(self, question: Question) -> None:
-        read = text_of(question)
-        self.texts[read.hash] = read
+        self._remember(question)
         self.put += 1
 
+    def _remember(self, question: Question) -> None:
+        read = text_of(question)
+        self.texts[read.hash] = read
 
-def switch(first: Release, second: Release, load: Load, seconds: float) -> dict[str, Any]:
-    """Forward and back under load: how often, how soon each was used, longest time without a
-    check."""
+
+def switch(
+    first: Release, second: Release, load: Load, seconds: float, *, fewest: int = 0
+) -> dict[str, Any]:
+    """Forward and back under load, at least so often: how soon each was used, longest time without
+    a check."""
     took: list[float] = []
     seen: list[datetime] = []
     begun, fed_at = time.monotonic(), 0.0
-    while time.monotonic() < begun + seconds:
+    while time.monotonic() < begun + seconds or len(took) < fewest:
         is_back = len(took) % 2
         now = releases.roll_back() if is_back else releases.activate(release=second)
         switched, used = time.monotonic(), None
