@@ -7,11 +7,13 @@ answer comes, or 503, the same again with the same key, at the next web process.
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from typing import Any
 
+import numpy as np
 import requests
 from django.contrib.auth.models import Group
 from django.utils import timezone
@@ -71,6 +73,12 @@ class Load:
         for thread in self._running:
             thread.join()
 
+    def again(self) -> "Load":
+        """The same people, once more."""
+        self._stopping.clear()
+        self._running.clear()
+        return self
+
     # --- What people do -----------------------------------------------------------------------
 
     def ask_many(self, number: int) -> None:
@@ -111,7 +119,7 @@ class Load:
         for turn in itertools.count():
             if self._stopping.is_set():
                 return
-            self._send(session, READ, "GET", turn, ("/", "/search/?q=lamp")[turn % 2])
+            self._send(session, READ, "GET", turn, ("/", "/?q=lamp")[turn % 2])
             self._stopping.wait(self.pause)
 
     def _send(
@@ -145,6 +153,13 @@ class Load:
     def accepted(self) -> list[int]:
         """Ids of questions that were said to be stored."""
         return [answer.id for answer in self.answers if answer.status == 201]
+
+
+def between(answers: Sequence[Answer], begun: float, ended: float) -> dict[str, float]:
+    """How many questions were sent within that time, and how long their answers took, in ms."""
+    took = [one.seconds for one in answers if one.what == ASKED and begun <= one.at < ended]
+    worst = float(np.percentile(np.asarray(took) * 1000, 99)) if took else 0.0
+    return {"number": len(took), "p99_ms": round(worst, 1)}
 
 
 def texts(rng: Random) -> Any:

@@ -45,5 +45,6 @@ def _make_tables() -> None:
 
     call_command("migrate", verbosity=0)
     call_command("createcachetable", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)  # pages fail without
     releases.activate(release=releases.add(settings.DEDUP_RELEASE))
     connection.close()
