@@ -111,7 +111,7 @@ def disk_full(portal: Portal, rng: Random, *, short: bool) -> Outcome:
 @contextmanager
 def _crowd(portal: Portal, url: str, rng: Random, found: Outcome) -> Iterator[Load]:
     """More people than the web process can serve at once, after a first check."""
-    load = Load([url], rng, pause=1.5, threads=PEOPLE, reads=True)
+    load = Load([url], rng, pause=3.0, threads=PEOPLE, reads=True)
     with load:
         portal.wait(lambda: outcome.checked(portal), "a first check")
         threads, connections = portal.threads("web"), portal.connections()

@@ -101,7 +101,11 @@ class Portal:
         """Whether a worker took one of the bells that were rung since the broker began."""
         broker = redis.Redis.from_url(self.valkey.url)
         rung = broker.info("commandstats").get("cmdstat_lpush", {"calls": 0})["calls"]
-        return bool(rung > broker.llen("checks"))
+        return bool(rung > self.bells())
+
+    def bells(self) -> int:
+        """How many bells no worker that checks has taken yet."""
+        return int(redis.Redis.from_url(self.valkey.url).llen("checks"))
 
     def kill_postgres(self) -> None:
         """End Postgres with all its processes at once, as when its machine loses its power."""
