@@ -1,0 +1,89 @@
+"""A locustfile: people who ask, read, search, write drafts and decide, each at a steady rate.
+
+`python -m tests.load` starts a portal and sends them there. Against a portal that runs:
+`LOAD_PEOPLE=people.json locust -f tests/load/people.py --host https://…`, where the file has
+tokens that may write (`customers`, `agents`) and `titles`.
+"""
+
+import itertools
+import json
+import os
+from pathlib import Path
+from random import Random
+
+from locust import HttpUser, constant_throughput, task
+
+PEOPLE = json.loads(Path(os.environ["LOAD_PEOPLE"]).read_text(encoding="utf-8"))
+RNG = Random(PEOPLE["seed"])
+NUMBERS = itertools.count(1)
+
+
+class Person(HttpUser):
+    """One who does something once a second; so many of each kind as their rate."""
+
+    abstract = True
+    wait_time = constant_throughput(1)
+    role = "customers"
+
+    def on_start(self) -> None:
+        self.headers = {"Authorization": f"Bearer {RNG.choice(PEOPLE[self.role])}"}
+
+    def title(self) -> str:
+        return str(RNG.choice(PEOPLE["titles"]))
+
+
+class Asker(Person):
+    fixed_count = PEOPLE["rates"]["ask"]
+
+    @task
+    def ask(self) -> None:
+        number = next(NUMBERS)
+        given = {"title": f"{self.title()[:180]} ({number})", "product": "lamp"}
+        headers = self.headers | {"Idempotency-Key": f"load-{os.getpid()}-{number}"}
+        self.client.post("/api/v1/questions/", json=given, headers=headers, name="ask")
+
+
+class Reader(Person):
+    fixed_count = PEOPLE["rates"]["read"]
+
+    @task(6)
+    def read_question(self) -> None:
+        pk = RNG.choice(PEOPLE["questions"])
+        self.client.get(f"/questions/{pk}/", name="read a question")
+
+    @task(2)
+    def read_list(self) -> None:
+        self.client.get("/", name="read the list")
+
+    @task(2)
+    def search(self) -> None:
+        words = " ".join(self.title().split()[:4])
+        self.client.get("/", params={"q": words}, name="search")
+
+
+class Writer(Person):
+    fixed_count = PEOPLE["rates"]["suggest"]
+
+    @task
+    def suggest(self) -> None:
+        given = {"title": self.title()[:100]}
+        self.client.post("/api/v1/similar/", json=given, headers=self.headers, name="suggest")
+
+
+class Decider(Person):
+    role = "agents"
+    fixed_count = PEOPLE["rates"]["decide"]
+
+    @task
+    def decide(self) -> None:
+        given = {"status": "open"}
+        queue = self.client.get(
+            "/api/v1/flags/", params=given, headers=self.headers, name="read the queue"
+        )
+        flags = queue.json().get("results", []) if queue.ok else []
+        if flags:
+            flag, verdict = RNG.choice(flags)["id"], RNG.choice(["dismissed", "related"])
+            self.client.post(
+                f"/api/v1/flags/{flag}/reviews/", json={"verdict": verdict}, headers=self.headers,
+                name="decide",
+            )  # fmt: skip
