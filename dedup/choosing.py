@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -49,8 +50,8 @@ def choose(
 ) -> list[Flag]:
     """Open blind flags for the pairs to learn most from, until `count` of them wait; by default
     DEDUP_CHOSEN_PER_DAY."""
-    wanted = settings.DEDUP_CHOSEN_PER_DAY if count is None else count
-    wanted -= Flag.objects.open().filter(lane=Flag.Lane.CHOSEN).count()
+    most = settings.DEDUP_CHOSEN_PER_DAY if count is None else count
+    wanted = most - _waiting()
     if wanted <= 0:
         return []
     found = candidates(release)
@@ -59,8 +60,12 @@ def choose(
     ids |= {pk for label in known for pk in (label.older_id, label.newer_id)}
     points = _points(ids, release)
     chosen = pick(found, known, points, wanted)
-    flags = [_open(one, release, scorer, now or timezone.now()) for one in chosen]
+    flags = [_open(one, release, scorer, most, now or timezone.now()) for one in chosen]
     return [flag for flag in flags if flag]
+
+
+def _waiting() -> int:
+    return Flag.objects.open().filter(lane=Flag.Lane.CHOSEN).count()
 
 
 def candidates(release: Release) -> list[Candidate]:
@@ -135,19 +140,28 @@ def _scarcity(found: Sequence[Candidate], known: Sequence[Label]) -> np.ndarray:
     return factors
 
 
-def _open(one: Candidate, release: Release, scorer: Scorer, now: datetime) -> Flag | None:
+def _open(
+    one: Candidate, release: Release, scorer: Scorer, most: int, now: datetime
+) -> Flag | None:
     """Its flag; None where a text, a thread or what was asked about changed meanwhile."""
     words = pipeline.align(one.newer, [one.older], scorer=scorer).get(one.older.question_id)
-    return _store(one, release, None if words is None else [astuple(pair) for pair in words], now)
+    said = None if words is None else [astuple(pair) for pair in words]
+    return _store(one, release, said, most, now)
 
 
 @merging.retried
-def _store(one: Candidate, release: Release, words: list[Any] | None, now: datetime) -> Flag | None:
+def _store(
+    one: Candidate, release: Release, words: list[Any] | None, most: int, now: datetime
+) -> Flag | None:
     threads = merging.lock_threads(*one.ends)
     older, newer = (threads[pk] for pk in one.ends)
     if not _is_as_read(older, one.older) or not _is_as_read(newer, one.newer):
         return None
     if Flag.objects.filter(marks.pair_of(older.pk, newer.pk)).exists():
+        return None
+    with connection.cursor() as cursor:  # who chooses at the same time has counted the same flags
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('dedup_flag_chosen'))")
+    if _waiting() >= most:
         return None
     return Flag.objects.create(
         older=older, newer=newer, older_hash=one.older.hash, newer_hash=one.newer.hash,

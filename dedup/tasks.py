@@ -43,7 +43,7 @@ def check_waiting(**_: object) -> None:
         return
     if outbox.has_waiting(timezone.now()):
         if settled:
-            outbox.ring()
+            outbox.ring(is_patient=True)
     elif not settled:
         idle.tune()
 

@@ -12,6 +12,7 @@ claimed where no other entry can be, in batches of its own, which end early when
 """
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -38,10 +39,12 @@ LATE_SECONDS = 60.0  # what waits for longer has nobody who checks it, if nobody
 LONG_SECONDS = 600.0  # and this is late whoever is
 SOMEBODY = "?"  # checked a question before it was written down which release did
 BREAK_SECONDS = 5.0  # after a message that could not be sent, none is tried for so long
+FIXED = 0.0  # as a moment until which none is tried
 # Measured on a dead Redis: without any retry, Celery waits longer than with one.
 RETRY_ONCE = {"max_retries": 1, "interval_start": 0}
 
-_silent_until = 0.0
+_silent_until = FIXED
+_breaker = threading.Lock()
 _suspect_is_next = False  # a process that a suspect killed begins again with fresh entries
 
 
@@ -140,27 +143,44 @@ def _fresh(now: datetime | None) -> dict[str, Any]:
     }
 
 
-def ring() -> bool:
+def ring(*, is_patient: bool = False) -> bool:
     """Wake a worker; False where the broker cannot be reached (the sweep will see the entry)."""
-    return send(CHECK_TASK)
+    return send(CHECK_TASK, is_patient=is_patient)
 
 
-def send(task: str, *args: str, **options: Any) -> bool:
+def send(task: str, *args: str, is_patient: bool = False, **options: Any) -> bool:
     """Send a task by its name; False where the broker cannot be reached.
 
-    After a failure none is tried for a while, so that a dead broker costs one request its timeout
-    and not all of them.
+    Only the first requests that find a broker dead wait for its timeout. From then on a thread
+    tries now and then for all of them, with what they wanted sent. Who `is_patient` waits itself.
     """
-    global _silent_until  # noqa: PLW0603 - one breaker for each process
-    if time.monotonic() < _silent_until:
+    with _breaker:
+        is_broken, is_silent = _silent_until != FIXED, time.monotonic() < _silent_until
+        if is_broken and not is_silent:
+            _break()  # whoever comes next leaves the broker alone meanwhile
+    if is_silent:
         return False
+    if is_patient or not is_broken:
+        return _send(task, args, options)
+    threading.Thread(target=_send, args=[task, args, options], daemon=True).start()
+    return False
+
+
+def _send(task: str, args: Sequence[str], options: dict[str, Any]) -> bool:
+    global _silent_until  # noqa: PLW0603 - one breaker for each process
     try:
         app.send_task(task, args, retry=True, retry_policy=RETRY_ONCE, **options)
     except Exception as error:
-        _silent_until = time.monotonic() + BREAK_SECONDS
+        _break()
         log.warning("The broker cannot be reached: %s", type(error).__name__)
         return False
+    _silent_until = FIXED
     return True
+
+
+def _break() -> None:
+    global _silent_until  # noqa: PLW0603
+    _silent_until = time.monotonic() + BREAK_SECONDS
 
 
 @transaction.atomic

@@ -121,6 +121,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "support.http.RequestLog",
+    "support.database.with_patience",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -165,13 +166,18 @@ TEMPLATES = [
 def _database(url: str) -> dict[str, Any]:
     parts = conninfo_to_dict(url)
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "support.database",
         "NAME": parts["dbname"],
         "USER": parts.get("user", ""),
         "PASSWORD": parts.get("password", ""),
         "HOST": parts.get("host", ""),
         "PORT": str(parts.get("port", "")),
-        "OPTIONS": {"connect_timeout": 3, "application_name": "askonce"},
+        "OPTIONS": {
+            "connect_timeout": 3,
+            "application_name": "askonce",
+            # A statement ends with whoever waited for it.
+            "options": "-c client_connection_check_interval=1s",
+        },
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }

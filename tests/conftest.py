@@ -71,7 +71,7 @@ def admin(db):
 def bells(monkeypatch):
     """Bells that were rung, instead of a broker."""
     rung = []
-    monkeypatch.setattr(outbox, "ring", lambda: rung.append("bell") or True)
+    monkeypatch.setattr(outbox, "ring", lambda **_: rung.append("bell") or True)
     return rung
 
 

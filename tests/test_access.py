@@ -18,6 +18,7 @@ from dedup.models import (
     Delivery,
     Flag,
     Job,
+    Release,
     Report,
     Review,
     SavedView,
@@ -435,7 +436,8 @@ def make_world(customer, agent, admin):
     rows["release"] = rows["open"].release
     Report.objects.create(release=rows["release"], figures={})
     shipped = read_manifest(settings.DEDUP_ARTIFACTS / settings.DEDUP_RELEASE)
-    rows["shipped"] = ReleaseFactory(
+    known = Release.objects.filter(fingerprint=shipped.fingerprint).first()
+    rows["shipped"] = known or ReleaseFactory(
         name=shipped.name, fingerprint=shipped.fingerprint, manifest=shipped.raw
     )
     rows["change"] = ThresholdChange.objects.create(

@@ -121,6 +121,21 @@ def test_no_more_wait_than_are_to_be_asked_a_day(scorer, settings):
     assert Flag.objects.count() == 4
 
 
+def test_two_who_choose_at_once_ask_no_more_than_one_would(scorer, monkeypatch):
+    for _ in range(5):
+        scored(scorer.release)
+    align = scorer.align
+
+    def choose_meanwhile(found):
+        monkeypatch.setattr(scorer, "align", align)
+        chosen(scorer, count=3)
+        return align(found)
+
+    monkeypatch.setattr(scorer, "align", choose_meanwhile)
+    assert chosen(scorer, count=3) == []
+    assert Flag.objects.open().count() == 3
+
+
 def test_without_a_release_or_a_wish_nothing_is_chosen(scorer, settings, monkeypatch):
     scored(scorer.release)
     settings.DEDUP_CHOSEN_PER_DAY = 0

@@ -13,6 +13,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
+import numpy as np
 import requests
 from django.contrib.auth.models import Group
 from django.utils import timezone
@@ -71,6 +72,12 @@ class Load:
         self._stopping.set()
         for thread in self._running:
             thread.join()
+
+    def again(self) -> "Load":
+        """The same people, once more."""
+        self._stopping.clear()
+        self._running.clear()
+        return self
 
     # --- What people do -----------------------------------------------------------------------
 
@@ -156,6 +163,13 @@ class Load:
     def accepted(self) -> list[int]:
         """Ids of questions that were said to be stored."""
         return [answer.id for answer in self.answers if answer.status == 201]
+
+
+def between(answers: Sequence[Answer], begun: float, ended: float) -> dict[str, float]:
+    """How many questions were sent within that time, and how long their answers took, in ms."""
+    took = [one.seconds for one in answers if one.what == ASKED and begun <= one.at < ended]
+    worst = float(np.percentile(np.asarray(took) * 1000, 99)) if took else 0.0
+    return {"number": len(took), "p99_ms": round(worst, 1)}
 
 
 def texts(rng: Random) -> Any:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,13 +53,17 @@ class Portal:
     def __enter__(self) -> "Portal":
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
+        if self.postgres.process.poll() is not None:
+            self.start_postgres()
         with self.maintenance() as server:
             server.execute(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
             server.execute(f'CREATE DATABASE "{self.name}" TEMPLATE {TEMPLATE}')
         connection.close()
         connection.settings_dict["NAME"] = self.name
         self.environ = os.environ | {"DATABASE_URL": self.address}
-        self.valkey.restart() if self.valkey.process.poll() is not None else self.flush()
+        if self.valkey.process.poll() is not None:
+            self.valkey.restart()
+        self.flush()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,6 +96,33 @@ class Portal:
     def flush(self) -> None:
         """Make the broker forget everything."""
         redis.Redis.from_url(self.valkey.url).flushall()
+
+    def hears_bells(self) -> bool:
+        """Whether a worker took one of the bells that were rung since the broker began."""
+        broker = redis.Redis.from_url(self.valkey.url)
+        rung = broker.info("commandstats").get("cmdstat_lpush", {"calls": 0})["calls"]
+        return bool(rung > self.bells())
+
+    def bells(self) -> int:
+        """How many bells no worker that checks has taken yet."""
+        return int(redis.Redis.from_url(self.valkey.url).llen("checks"))
+
+    def kill_postgres(self) -> None:
+        """End Postgres with all its processes at once, as when its machine loses its power."""
+        pids = tree(self.postgres.process.pid)
+        self.postgres.kill()
+        for pid in pids[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def start_postgres(self) -> None:
+        """Start it again where it was; what it had promised is read back from its log."""
+        for _ in range(20):
+            try:
+                return self.postgres.restart()
+            except local.CannotStart:  # a process of its predecessor is still there
+                time.sleep(0.2)
+        raise GaveUp("Postgres starts again")
 
     # --- Processes ----------------------------------------------------------------------------
 
@@ -170,6 +201,16 @@ class Portal:
         with psycopg.connect(self.address, autocommit=True) as connection:
             return connection.execute(statement, args).fetchall()
 
+    def threads(self, name: str) -> int:
+        """How many threads a process and its children have."""
+        pids = tree(self.running[name].pid)
+        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids)
+
+    def connections(self) -> int:
+        """How many there are to this drill's database, beside the one that asks."""
+        asked = "SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = %s"
+        return int(self.query(asked, self.name)[0][0])
+
     def pause(self, seconds: float) -> None:
         """Let time pass, as a supervisor does: what ended by itself is started again."""
         until = time.monotonic() + seconds
@@ -192,6 +233,25 @@ def children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    return [pid, *(one for child in children_of(pid) for one in tree(child))]
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    """Let these processes stand still meanwhile: they are there, and do nothing."""
+    try:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def send(pid: int, signal_: signal.Signals) -> None:

@@ -266,8 +266,30 @@ def test_after_a_bell_that_fails_none_is_tried_for_a_while(monkeypatch):
     assert [outbox.ring() for _ in range(3)] == [False] * 3
     assert tried == [outbox.CHECK_TASK]
     monkeypatch.setattr(outbox, "_silent_until", time.monotonic())
-    assert not outbox.ring()
+    assert not outbox.ring(is_patient=True)
     assert len(tried) == 2
+
+
+def test_nobody_waits_twice_for_a_broker_that_hangs(monkeypatch):
+    sent, goes_on = [], threading.Event()
+
+    def hang(*args, **kwargs):
+        goes_on.wait(10)
+        sent.append(args[0])
+
+    monkeypatch.setattr(outbox.app, "send_task", hang)
+    monkeypatch.setattr(outbox, "_silent_until", time.monotonic())  # it failed a while ago
+
+    begun = time.monotonic()
+    assert not any(outbox.ring() for _ in range(20))
+    assert time.monotonic() - begun < 1
+    assert not sent
+
+    goes_on.set()
+    while outbox._silent_until != outbox.FIXED:
+        assert time.monotonic() - begun < 10
+    assert sent == [outbox.CHECK_TASK]  # one try for all of them, and its bell is not lost
+    assert outbox.ring()
 
 
 def test_a_bell_that_rings_carries_nothing(monkeypatch):

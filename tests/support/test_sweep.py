@@ -26,7 +26,7 @@ def stopping():
 
 @pytest.fixture
 def no_broker(monkeypatch):
-    monkeypatch.setattr(outbox, "ring", lambda: False)
+    monkeypatch.setattr(outbox, "ring", lambda **_: False)
 
 
 def wait(*, seconds):
