@@ -37,5 +37,9 @@ def test_no_promise_breaks_while(drill, drilled):
     assert results[drill.name]["broken"] == [], results[drill.name]
 
 
-def test_the_drills_are_numbered_in_order():
-    assert [drill.number for drill in DRILLS] == sorted({drill.number for drill in DRILLS})
+def test_the_drills_are_in_order_and_none_is_missing():
+    numbers = [drill.number for drill in DRILLS]
+
+    assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(1, 21))
+    assert len({drill.name for drill in DRILLS}) == len(DRILLS)
