@@ -11,12 +11,9 @@ from typing import Any
 import libcst as cst
 from mutmut import __main__ as mutmut
 from mutmut.mutation import file_mutation
-from mutmut.state import state
 
-arrange, skips = (
-    file_mutation.function_trampoline_arrangement,
-    file_mutation.MutationVisitor._skip_node_and_children,
-)
+arrange = file_mutation.function_trampoline_arrangement
+skips = file_mutation.MutationVisitor._skip_node_and_children
 MUTMUTS_OWN = {"staticmethod", "classmethod"}
 
 
@@ -43,21 +40,8 @@ def skips_but_decorated(visitor: Any, node: cst.CSTNode) -> bool:
     return skips(visitor, bare)
 
 
-collect = mutmut.collect_or_load_stats
-
-
-def collect_all(*args: Any, **kwargs: Any) -> None:
-    """A decorator ran when modules were imported: what it decorates is what shows it at work."""
-    collect(*args, **kwargs)
-    tests = state().tests_by_mangled_function_name
-    tests["support.merging.x_retried"] = set().union(
-        *(tests[f"support.merging.x_{name}"] for name in ("merge", "unmerge", "restore"))
-    )
-
-
 file_mutation.function_trampoline_arrangement = arrange_decorated
 file_mutation.MutationVisitor._skip_node_and_children = skips_but_decorated
-mutmut.collect_or_load_stats = collect_all
 
 if __name__ == "__main__":
     mutmut.cli()

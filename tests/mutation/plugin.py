@@ -1,7 +1,5 @@
 """For pytest under mutmut, which runs it anew in a fork for each mutant: one database for all."""
 
-import os
-
 import pytest
 
 _is_made = False
@@ -11,20 +9,12 @@ def pytest_configure(config):
     config.pluginmanager.register(_OneDatabase())  # after pytest-django, to stand before it
 
 
-def pytest_collection_finish():
-    """`retried` ran when its module was imported: let the mutant's decorate once more."""
-    from support import merging  # noqa: PLC0415 - Django is ready only now
-
-    if "merging.x_retried__" in os.environ.get("MUTANT_UNDER_TEST", ""):
-        for function in (merging.merge, merging.unmerge, merging.restore):
-            setattr(merging, function.__name__, merging.retried(function.__wrapped__))
-
-
 class _OneDatabase:
     """Made in the first session; later ones only look whether a killed one left rows in it."""
 
     @pytest.fixture(scope="session")
-    def django_db_setup(self, django_test_environment, django_db_blocker):
+    @classmethod
+    def django_db_setup(cls, django_test_environment, django_db_blocker):
         global _is_made  # noqa: PLW0603 - outlives each session
         from django.core.management import call_command  # noqa: PLC0415
         from django.db import connections  # noqa: PLC0415

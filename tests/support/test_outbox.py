@@ -204,12 +204,8 @@ def test_a_shutdown_counts_against_nobody(waiting):
         outbox.release(outbox.claim(limit=16, now=NOW))
 
     entry = entry_of(waiting[0])
-    assert (entry.attempts, entry.is_suspect, entry.token, entry.leased_until) == (
-        0,
-        False,
-        None,
-        None,
-    )
+    assert (entry.attempts, entry.is_suspect, entry.is_alone) == (0, False, False)
+    assert (entry.token, entry.leased_until) == (None, None)
 
 
 def test_a_question_in_quarantine_can_be_tried_again_alone(waiting):
@@ -236,6 +232,8 @@ def test_putting_many_renews_known_entries_and_adds_the_missing(waiting):
 
 def test_the_age_of_the_oldest_that_waits_says_how_late_checks_are(waiting):
     assert outbox.seconds_behind(NOW) == 180
+    assert outbox.seconds_behind(NOW - timedelta(minutes=3)) == 0
+    assert outbox.seconds_behind(NOW - timedelta(minutes=4)) == 0  # by another's clock
 
     OutboxEntry.objects.update(settled_at=NOW)
 
@@ -508,15 +506,62 @@ def test_while_a_worker_is_at_work_a_queue_is_late_only_where_it_is_long(waiting
     assert not outbox.is_late(NOW - timedelta(minutes=2, seconds=30))
     assert outbox.is_late(NOW)
 
+    assert not outbox.is_late(NOW - timedelta(minutes=2))  # waits for a minute, and not longer
+
     outbox.claim(limit=1, now=NOW)
 
     assert not outbox.is_late(NOW)
     assert outbox.is_late(LATER)  # its lease ran out: nobody is at work
-    OutboxEntry.objects.filter(leased_until=None).update(put_at=NOW - timedelta(minutes=11))
-    assert outbox.is_late(NOW)
+    OutboxEntry.objects.filter(leased_until=None).update(put_at=NOW - timedelta(minutes=10))
+    assert not outbox.is_late(NOW)
+    assert outbox.is_late(NOW + timedelta(seconds=1))
 
 
 def test_what_nobody_waits_for_is_never_late():
     outbox.put_all([QuestionFactory().pk], is_background=True, now=NOW - timedelta(hours=3))
 
     assert not outbox.is_late(NOW)
+
+
+def test_what_is_taken_back_while_a_worker_holds_it_is_held_no_more(waiting):
+    settle(*outbox.claim(limit=16, now=NOW))
+    outbox.put_all([waiting[0].pk], is_background=True, now=NOW)
+    (claim,) = outbox.claim(limit=1, now=NOW)
+
+    outbox.take_back(put_at=NOW, back_to=NOW, now=LATER)
+
+    entry = entry_of(waiting[0])
+    assert (entry.token, entry.leased_until, entry.is_alone) == (None, None, False)
+    with pytest.raises(outbox.ClaimLost):
+        settle(claim)
+
+
+def test_what_somebody_waits_for_is_not_taken_back(waiting):
+    put = entry_of(waiting[0]).put_at
+
+    assert outbox.take_back(put_at=put, back_to=NOW, now=NOW) == 0
+
+    assert OutboxEntry.objects.waiting().count() == 3
+
+
+def test_what_is_dropped_waits_no_more_and_a_claim_of_it_is_void(waiting):
+    claims = outbox.claim(limit=2, now=NOW)
+
+    outbox.drop([waiting[0].pk, waiting[1].pk], now=LATER)
+
+    assert OutboxEntry.objects.waiting().get().question == waiting[2]
+    dropped = OutboxEntry.objects.filter(settled_at=LATER, put_at=LATER)
+    assert set(dropped.values_list("token", "leased_until", "is_alone")) == {(None, None, False)}
+    with pytest.raises(outbox.ClaimLost):
+        settle(claims[0])
+
+
+def test_an_entry_says_of_itself_what_the_list_of_unchecked_says(waiting, old):
+    settle(*outbox.claim(limit=2, now=NOW))
+    outbox.put_all([waiting[0].pk], is_background=True, now=NOW)
+    OutboxEntry.objects.filter(question=waiting[2]).update(quarantined_at=NOW)
+
+    unchecked = {entry.question for entry in OutboxEntry.objects.all() if entry.is_unchecked}
+
+    assert unchecked == {waiting[2], *old}
+    assert unchecked == {entry.question for entry in OutboxEntry.objects.unchecked()}

@@ -43,6 +43,7 @@ def test_a_customer_holds_no_permission(customer):
 
 
 def test_agents_review_and_admins_merge_too(agent, admin):
+    assert agent.is_agent
     assert agent.has_perm("dedup.review_flag")
     assert not agent.may_merge(1)
     assert admin.has_perm("dedup.review_flag")
