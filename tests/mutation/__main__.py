@@ -1,26 +1,25 @@
-"""`python -m tests.mutation [NAME...]`: mutate what `tool.mutmut` of pyproject.toml names, or only
-mutants whose names match, as "support.merging.*"; what is known already is not tried again.
+"""`python -m tests.mutation`: change what `tool.mutmut` of pyproject.toml names in small ways, one
+at a time, and tell which of these changes no test noticed.
 
-Every mutant meets one Postgres and one Valkey, started here unless the environment names others.
+What is known from an earlier run (in `mutants/`) is not tried again; with names or patterns of
+mutants, as "support.merging.*", all of these are. `mutants/` gone, all begins anew. Every mutant
+meets one Postgres and one Valkey, started here unless the environment names others.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from tests import services
 
+MUTMUT = [sys.executable, str(Path(__file__).with_name("mutator.py"))]
+
 
 def main() -> int:
-    env = os.environ | {"ASKONCE_ROUNDS": os.environ.get("ASKONCE_ROUNDS", "5")}
-    argv = [sys.executable, str(Path(__file__).with_name("mutator.py"))]
     try:
-        ran = subprocess.run(
-            [*argv, "run", "--max-children", "1", *sys.argv[1:]], env=env, check=False
-        )
-        subprocess.run([*argv, "results"], env=env, check=False)
-        return ran.returncode
+        run = [*MUTMUT, "run", "--max-children", "1", *sys.argv[1:]]
+        ended = subprocess.run(run, check=False).returncode
+        return ended or subprocess.run([*MUTMUT, "results"], check=False).returncode
     finally:
         services.pytest_unconfigure()
 

@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -640,3 +641,44 @@ def test_an_entry_says_of_itself_what_the_list_of_unchecked_says(waiting, old):
 
     assert unchecked == {waiting[2], *old}
     assert unchecked == {entry.question for entry in OutboxEntry.objects.unchecked()}
+
+
+def test_an_edited_question_goes_behind_those_that_wait_for_longer(waiting):
+    outbox.put(waiting[0], now=NOW)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[1].pk], [waiting[2].pk], [waiting[0].pk]]
+
+
+def test_of_suspects_the_one_that_waits_longest_is_claimed_first(waiting):
+    OutboxEntry.objects.filter(question=waiting[0]).update(put_at=NOW)
+    OutboxEntry.objects.update(is_suspect=True)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[1].pk], [waiting[2].pk], [waiting[0].pk]]
+
+
+def test_after_a_suspect_a_fresh_question_is_claimed_though_another_suspect_waits(waiting):
+    outbox.fail(outbox.claim(limit=2, now=NOW), error=ValueError(), now=NOW)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[0].pk], [waiting[2].pk], [waiting[1].pk]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_does_not_wait_for_a_question_that_is_just_being_edited(waiting):
+    def work():
+        try:
+            return ids(outbox.claim(limit=16, now=NOW))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        outbox.put(waiting[0], now=NOW)
+
+        found = pool.submit(work).result(timeout=10)
+
+    assert found == [waiting[1].pk, waiting[2].pk]
