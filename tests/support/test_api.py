@@ -1,3 +1,4 @@
+import re
 import threading
 from datetime import timedelta
 
@@ -57,7 +58,18 @@ class TestWhoCalls:
         client = with_token(customer)
         ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
-        assert client.get(QUESTIONS).status_code == 401
+        answer = client.get(QUESTIONS)
+
+        assert answer.status_code == 401
+        assert answer.json()["code"] == "authentication_failed"
+        assert answer.json()["detail"] == "This token is not valid."
+
+    def test_what_follows_a_token_belongs_to_it_and_makes_it_another(self, customer):
+        _, secret = ApiToken.objects.issue(user=customer, name="script")
+
+        answer = APIClient(HTTP_AUTHORIZATION=f"Bearer {secret} more").get(QUESTIONS)
+
+        assert (answer.status_code, answer.json()["code"]) == (401, "authentication_failed")
 
     def test_the_token_of_somebody_who_left_is_refused(self, customer):
         client = with_token(customer)
@@ -103,7 +115,9 @@ class TestWhoCalls:
 
         secret = capsys.readouterr().out.strip()
         token = ApiToken.objects.get()
+        assert re.fullmatch(r"ask_[\w-]{43}", secret)  # 32 random bytes
         assert secret not in str(vars(token))
+        assert token.name == "import"
         assert timedelta(days=6) < token.expires_at - timezone.now() <= timedelta(days=7)
         client = APIClient(HTTP_AUTHORIZATION=f"Bearer {secret}")
         assert client.get(QUESTIONS).status_code == 200

@@ -1,5 +1,8 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.utils import timezone
 
 from support import merging
 from support.models import Merge, Question
@@ -271,3 +274,160 @@ def test_broken_pointers_are_seen(pair, admin):
     Question.objects.filter(pk=duplicate.pk).update(canonical=None)
 
     assert merging.broken_pointers() == [duplicate.pk]
+
+
+def test_of_many_the_oldest_that_is_answered_stays_or_else_the_oldest():
+    questions = QuestionFactory.create_batch(3)
+    assert merging.choose_canonical(iter(questions)) == questions[0]
+
+    for question in questions[1:]:
+        AnswerFactory(question=question)
+
+    assert merging.choose_canonical(iter(questions)) == questions[1]
+
+
+def test_a_question_stays_for_its_age_or_for_its_answer(pair):
+    older, newer = pair
+
+    assert merging.why_stays(newer, older) == "older"
+    assert merging.why_stays(older, newer) == "answered"
+
+
+def test_what_could_not_be_merged_is_refused_before_anybody_tries(pair, admin, customer):
+    older, newer = pair
+    merging.refuse(newer, older, by=admin)
+
+    with pytest.raises(merging.NotAllowed):
+        merging.refuse(newer, older, by=customer)
+    with pytest.raises(merging.SameQuestion):
+        merging.refuse(older, older, by=admin)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_writes_about_questions_keeps_only_those_waiting_who_change_their_threads(pair):
+    keys = [question.pk for question in pair]
+
+    def meanwhile():
+        try:
+            with transaction.atomic():
+                merging.lock_keys(keys)
+                Question.objects.select_for_update(nowait=True).get(pk=keys[0])
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        merging.lock_keys([*reversed(keys), keys[0]])
+        with pytest.raises(OperationalError, match="could not obtain lock"):
+            pool.submit(meanwhile).result()
+
+
+def test_a_merge_is_for_the_thread_that_an_answer_to_a_duplicate_made_answered(pair, admin):
+    older, newer = pair
+    merging.merge(duplicate=AnswerFactory().question, canonical=newer, by=admin)
+
+    assert merging.choose_direction(older, newer) == (older, newer)
+
+
+def test_who_takes_a_merge_back_and_who_restores_it_are_in_both_histories(pair, admin):
+    canonical, duplicate = pair
+    now = timezone.now()
+    edge = merging.merge(duplicate=duplicate, canonical=canonical, by=admin, now=now)
+    merging.unmerge(merge=edge, by=admin, now=now)
+    merging.restore(merge=edge, by=admin, now=now)
+
+    for question in pair:
+        said = question.history.order_by("pk").values_list("action", "by", "at")
+        assert list(said) == [(act, admin.pk, now) for act in ("merged", "unmerged", "merged")]
+
+
+def test_each_refusal_says_why_in_words(pair, admin, customer):
+    canonical, duplicate = pair
+    hidden = QuestionFactory(audience="private")
+    edge = merging.merge(duplicate=QuestionFactory(), canonical=canonical, by=admin)
+
+    def said(act, **given):
+        with pytest.raises(merging.MergeRefused) as refused:
+            act(**given)
+        return str(refused.value)
+
+    def merge(duplicate, by=admin, **given):
+        return said(merging.merge, duplicate=duplicate, canonical=canonical, by=by, **given)
+
+    right = "Merging these needs a right that you do not have."
+    assert merge(duplicate, by=customer) == right
+    assert said(merging.unmerge, merge=edge, by=customer) == right
+    assert merge(canonical) == "A question cannot be merged into itself."
+    assert merge(hidden) == "Other people may read the one than the other: they stay linked only."
+    assert merge(duplicate, seen={duplicate.pk: 7}) == "These questions were edited meanwhile."
+    refused = said(merging.merge, duplicate=canonical, canonical=edge.duplicate, by=admin)
+    assert refused == "One of these questions is merged already."
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+class SerializationFailure(Exception):
+    sqlstate = "40001"
+
+
+class DiskFull(Exception):
+    sqlstate = "53100"
+
+
+def failing(error, *, times):
+    """A function that fails so often and then is done; and whether each try had a transaction."""
+    tries = []
+
+    @merging.retried
+    def act(word):
+        tries.append(connection.in_atomic_block)
+        if len(tries) > times:
+            return word
+        if isinstance(error, merging.ThreadsMoved):
+            raise error
+        raise OperationalError("failed") from error
+
+    return act, tries
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "error", [Deadlock(), SerializationFailure(), merging.ThreadsMoved("moved")]
+)
+def test_what_met_others_is_tried_three_times_more_after_longer_and_longer_waits(
+    error, monkeypatch
+):
+    waits = []
+    monkeypatch.setattr(merging.time, "sleep", waits.append)
+
+    act, tries = failing(error, times=3)
+    assert act(word="done") == "done"
+    assert tries == [True] * 4
+    assert waits == pytest.approx([0.02, 0.04, 0.06])
+
+    act, tries = failing(error, times=4)
+    with pytest.raises((OperationalError, merging.ThreadsMoved)):
+        act("done")
+    assert len(tries) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [DiskFull(), None])
+def test_another_fault_of_the_database_is_not_tried_again(error):
+    act, tries = failing(error, times=1)
+
+    with pytest.raises(OperationalError):
+        act("done")
+
+    assert len(tries) == 1
+
+
+def test_inside_a_transaction_nothing_is_tried_again():
+    act, tries = failing(Deadlock(), times=1)
+
+    with pytest.raises(OperationalError):
+        act("done")
+
+    assert len(tries) == 1
+    assert act("done") == "done"

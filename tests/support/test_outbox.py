@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -96,7 +97,8 @@ def test_settling_a_claim_ends_the_wait(waiting):
     with outbox.settling(claim, now=NOW):
         pass
 
-    assert entry_of(waiting[0]).settled_at == NOW
+    entry = entry_of(waiting[0])
+    assert (entry.settled_at, entry.token, entry.leased_until) == (NOW, None, None)
     assert OutboxEntry.objects.waiting().count() == 2
 
 
@@ -105,8 +107,25 @@ def test_a_claim_is_settled_once(waiting):
     with outbox.settling(claim):
         pass
 
-    with pytest.raises(outbox.ClaimLost), outbox.settling(claim):
+    with pytest.raises(outbox.ClaimLost, match=str(waiting[0].pk)), outbox.settling(claim):
         pass
+
+
+def test_a_check_that_failed_after_its_claim_was_settled_counts_against_nobody(waiting):
+    claims = outbox.claim(limit=1, now=NOW)
+    settle(*claims)
+
+    outbox.fail(claims, error=ValueError(), now=NOW)
+
+    entry = entry_of(waiting[0])
+    assert (entry.is_suspect, entry.attempts, entry.settled_at) == (False, 0, NOW)
+
+
+def test_a_question_that_failed_and_was_then_checked_keeps_no_trace_of_it(waiting):
+    outbox.fail(outbox.claim(limit=1, now=NOW), error=ValueError(), now=NOW)
+    settle(*outbox.claim(limit=1, now=NOW))
+
+    assert (entry_of(waiting[0]).settled_at, entry_of(waiting[0]).failure) == (NOW, "")
 
 
 def test_an_edit_takes_the_claim_away_and_what_was_found_is_rolled_back(waiting):
@@ -158,7 +177,25 @@ def test_questions_whose_worker_died_are_then_claimed_one_at_a_time(waiting):
 def test_a_failure_in_company_counts_against_nobody(waiting):
     outbox.fail(outbox.claim(limit=16, now=NOW), error=ValueError(), now=NOW)
 
-    assert set(OutboxEntry.objects.values_list("is_suspect", "attempts")) == {(True, 0)}
+    entries = OutboxEntry.objects.values_list("is_suspect", "is_alone", "attempts")
+    assert set(entries) == {(True, False, 0)}
+
+
+def test_a_failure_is_kept_by_its_kind_as_far_as_that_fits(waiting):
+    kind = type("E" * 300, (Exception,), {})
+
+    outbox.fail(outbox.claim(limit=1, now=NOW), error=kind("secret text"), now=NOW)
+
+    assert entry_of(waiting[0]).failure == "E" * 200
+
+
+def test_the_log_names_what_went_into_quarantine_and_why_without_its_text(waiting, caplog):
+    OutboxEntry.objects.filter(question=waiting[0]).update(attempts=2)
+
+    outbox.fail(outbox.claim(limit=1, now=NOW), error=ValueError("secret text"), now=NOW)
+
+    said = f"Question {waiting[0].pk} is in quarantine: ValueError"
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
 def test_suspects_and_fresh_questions_take_turns(waiting):
@@ -204,12 +241,8 @@ def test_a_shutdown_counts_against_nobody(waiting):
         outbox.release(outbox.claim(limit=16, now=NOW))
 
     entry = entry_of(waiting[0])
-    assert (entry.attempts, entry.is_suspect, entry.token, entry.leased_until) == (
-        0,
-        False,
-        None,
-        None,
-    )
+    assert (entry.attempts, entry.is_suspect, entry.is_alone) == (0, False, False)
+    assert (entry.token, entry.leased_until) == (None, None)
 
 
 def test_a_question_in_quarantine_can_be_tried_again_alone(waiting):
@@ -231,11 +264,41 @@ def test_putting_many_renews_known_entries_and_adds_the_missing(waiting):
     with pytest.raises(outbox.ClaimLost), outbox.settling(claim):
         pass
     assert OutboxEntry.objects.waiting().count() == 4
-    assert entry_of(new).put_at == NOW
+    assert (entry_of(waiting[0]).put_at, entry_of(new).put_at) == (NOW, NOW)
+
+
+def test_what_somebody_else_puts_at_the_same_moment_does_no_harm(monkeypatch):
+    question, fresh = QuestionFactory(), outbox._fresh
+
+    def meanwhile(now):
+        OutboxEntry.objects.get_or_create(question=question)
+        return fresh(now)
+
+    monkeypatch.setattr(outbox, "_fresh", meanwhile)
+
+    outbox.put_all([question.pk], is_background=True, now=NOW)
+
+    assert OutboxEntry.objects.waiting().live().get().question == question
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("put", [outbox.put, lambda question: outbox.put_all([question.pk])])
+def test_a_bell_that_breaks_undoes_nothing_and_stops_nobody(put, monkeypatch):
+    def broken():
+        raise RuntimeError("the bell broke")
+
+    monkeypatch.setattr(outbox, "ring", broken)
+    question = QuestionFactory()
+
+    put(question)
+
+    assert OutboxEntry.objects.waiting().get().question == question
 
 
 def test_the_age_of_the_oldest_that_waits_says_how_late_checks_are(waiting):
     assert outbox.seconds_behind(NOW) == 180
+    assert outbox.seconds_behind(NOW - timedelta(minutes=3)) == 0
+    assert outbox.seconds_behind(NOW - timedelta(minutes=4)) == 0  # by another's clock
 
     OutboxEntry.objects.update(settled_at=NOW)
 
@@ -254,7 +317,7 @@ def test_the_database_refuses_an_entry_both_settled_and_in_quarantine(waiting):
         OutboxEntry.objects.update(settled_at=NOW, quarantined_at=NOW)
 
 
-def test_after_a_bell_that_fails_none_is_tried_for_a_while(monkeypatch):
+def test_after_a_bell_that_fails_none_is_tried_for_a_while(monkeypatch, caplog):
     tried = []
 
     def fail(*args, **kwargs):
@@ -265,6 +328,9 @@ def test_after_a_bell_that_fails_none_is_tried_for_a_while(monkeypatch):
 
     assert [outbox.ring() for _ in range(3)] == [False] * 3
     assert tried == [outbox.CHECK_TASK]
+    assert outbox._silent_until - time.monotonic() == pytest.approx(5, abs=1)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["The broker cannot be reached: OperationalError"]
     monkeypatch.setattr(outbox, "_silent_until", time.monotonic())
     assert not outbox.ring(is_patient=True)
     assert len(tried) == 2
@@ -294,10 +360,18 @@ def test_nobody_waits_twice_for_a_broker_that_hangs(monkeypatch):
 
 def test_a_bell_that_rings_carries_nothing(monkeypatch):
     sent = []
-    monkeypatch.setattr(outbox.app, "send_task", lambda *args, **kwargs: sent.append(args))
+    monkeypatch.setattr(
+        outbox.app, "send_task", lambda *args, **kwargs: sent.append((args, kwargs))
+    )
+    once = {"retry": True, "retry_policy": {"max_retries": 1, "interval_start": 0}}
 
     assert outbox.ring()
-    assert sent == [("dedup.tasks.check_waiting", ())]
+    assert outbox.send("dedup.tasks.train", "7", queue="training")
+
+    assert sent == [
+        (("dedup.tasks.check_waiting", ()), once),
+        (("dedup.tasks.train", ("7",)), once | {"queue": "training"}),
+    ]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -530,15 +604,103 @@ def test_while_a_worker_is_at_work_a_queue_is_late_only_where_it_is_long(waiting
     assert not outbox.is_late(NOW - timedelta(minutes=2, seconds=30))
     assert outbox.is_late(NOW)
 
+    assert not outbox.is_late(NOW - timedelta(minutes=2))  # waits for a minute, and not longer
+
     outbox.claim(limit=1, now=NOW)
 
     assert not outbox.is_late(NOW)
     assert outbox.is_late(LATER)  # its lease ran out: nobody is at work
-    OutboxEntry.objects.filter(leased_until=None).update(put_at=NOW - timedelta(minutes=11))
-    assert outbox.is_late(NOW)
+    OutboxEntry.objects.filter(leased_until=None).update(put_at=NOW - timedelta(minutes=10))
+    assert not outbox.is_late(NOW)
+    assert outbox.is_late(NOW + timedelta(seconds=1))
 
 
 def test_what_nobody_waits_for_is_never_late():
     outbox.put_all([QuestionFactory().pk], is_background=True, now=NOW - timedelta(hours=3))
 
     assert not outbox.is_late(NOW)
+
+
+def test_what_is_taken_back_while_a_worker_holds_it_is_held_no_more(waiting):
+    settle(*outbox.claim(limit=16, now=NOW))
+    outbox.put_all([waiting[0].pk], is_background=True, now=NOW)
+    (claim,) = outbox.claim(limit=1, now=NOW)
+
+    outbox.take_back(put_at=NOW, back_to=NOW, now=LATER)
+
+    entry = entry_of(waiting[0])
+    assert (entry.token, entry.leased_until, entry.is_alone) == (None, None, False)
+    with pytest.raises(outbox.ClaimLost):
+        settle(claim)
+
+
+def test_what_somebody_waits_for_is_not_taken_back(waiting):
+    put = entry_of(waiting[0]).put_at
+
+    assert outbox.take_back(put_at=put, back_to=NOW, now=NOW) == 0
+
+    assert OutboxEntry.objects.waiting().count() == 3
+
+
+def test_what_is_dropped_waits_no_more_and_a_claim_of_it_is_void(waiting):
+    claims = outbox.claim(limit=2, now=NOW)
+
+    outbox.drop([waiting[0].pk, waiting[1].pk], now=LATER)
+
+    assert OutboxEntry.objects.waiting().get().question == waiting[2]
+    dropped = OutboxEntry.objects.filter(settled_at=LATER, put_at=LATER)
+    assert set(dropped.values_list("token", "leased_until", "is_alone")) == {(None, None, False)}
+    with pytest.raises(outbox.ClaimLost):
+        settle(claims[0])
+
+
+def test_an_entry_says_of_itself_what_the_list_of_unchecked_says(waiting, old):
+    settle(*outbox.claim(limit=2, now=NOW))
+    outbox.put_all([waiting[0].pk], is_background=True, now=NOW)
+    OutboxEntry.objects.filter(question=waiting[2]).update(quarantined_at=NOW)
+
+    unchecked = {entry.question for entry in OutboxEntry.objects.all() if entry.is_unchecked}
+
+    assert unchecked == {waiting[2], *old}
+    assert unchecked == {entry.question for entry in OutboxEntry.objects.unchecked()}
+
+
+def test_an_edited_question_goes_behind_those_that_wait_for_longer(waiting):
+    outbox.put(waiting[0], now=NOW)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[1].pk], [waiting[2].pk], [waiting[0].pk]]
+
+
+def test_of_suspects_the_one_that_waits_longest_is_claimed_first(waiting):
+    OutboxEntry.objects.filter(question=waiting[0]).update(put_at=NOW)
+    OutboxEntry.objects.update(is_suspect=True)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[1].pk], [waiting[2].pk], [waiting[0].pk]]
+
+
+def test_after_a_suspect_a_fresh_question_is_claimed_though_another_suspect_waits(waiting):
+    outbox.fail(outbox.claim(limit=2, now=NOW), error=ValueError(), now=NOW)
+
+    turns = [ids(outbox.claim(limit=1, now=NOW)) for _ in range(3)]
+
+    assert turns == [[waiting[0].pk], [waiting[2].pk], [waiting[1].pk]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_does_not_wait_for_a_question_that_is_just_being_edited(waiting):
+    def work():
+        try:
+            return ids(outbox.claim(limit=16, now=NOW))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        outbox.put(waiting[0], now=NOW)
+
+        found = pool.submit(work).result(timeout=10)
+
+    assert found == [waiting[1].pk, waiting[2].pk]

@@ -1,8 +1,9 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, Permission
+from django.utils import timezone
 
 from support import permissions
-from support.models import Question
+from support.models import Question, User
 from tests.factories import QuestionFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +44,7 @@ def test_a_customer_holds_no_permission(customer):
 
 
 def test_agents_review_and_admins_merge_too(agent, admin):
+    assert agent.is_agent
     assert agent.has_perm("dedup.review_flag")
     assert not agent.may_merge(1)
     assert admin.has_perm("dedup.review_flag")
@@ -73,3 +75,29 @@ def test_an_agent_who_left_sees_what_a_stranger_sees(agent):
     agent.is_active = False
 
     assert hidden not in Question.objects.visible_to(agent)
+
+
+def test_a_guest_who_sets_a_password_is_none_any_more_and_nobody_becomes_one_by_losing_theirs():
+    guest, person = User(is_guest=True), User()
+
+    guest.set_password(None)
+    person.set_password(None)
+    assert (guest.is_guest, person.is_guest) == (True, False)
+
+    guest.set_password("correct horse")
+    assert not guest.is_guest
+    assert guest.check_password("correct horse")
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        ({}, "ada"),
+        ({"display_name": "Ada L."}, "Ada L."),
+        ({"is_guest": True}, "Guest"),
+        ({"is_guest": True, "display_name": "Ada L."}, "Ada L."),
+        ({"erased_at": timezone.now(), "display_name": "Ada L."}, "somebody who left"),
+    ],
+)
+def test_a_person_is_called_what_they_said_or_else_what_they_are(given, called):
+    assert str(User(username="ada", **given)) == called

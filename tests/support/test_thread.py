@@ -196,3 +196,18 @@ def test_a_thread_is_found_by_indexes_and_never_by_reading_all_questions(pair, a
 
     assert set(members) == set(pair)
     assert "Seq Scan" not in members.explain()
+
+
+def test_a_question_is_answered_where_anybody_answered_in_its_thread(admin):
+    bare, itself, through, duplicate = QuestionFactory.create_batch(4)
+    AnswerFactory(question=itself)
+    AnswerFactory(question=duplicate)
+    merged((duplicate, through), admin)
+
+    found = Question.objects.live().with_answered().order_by("pk")
+
+    assert [(question, question.answered) for question in found] == [
+        (bare, False),
+        (itself, True),
+        (through, True),
+    ]
