@@ -139,8 +139,9 @@ class Load:
         proxy."""
         at, begun = time.monotonic(), time.monotonic()
         answer = Answer(what, 0, 0.0, at)
-        for step in range(len(self.urls)):
-            url = self.urls[(turn + step) % len(self.urls)]
+        urls = list(self.urls)  # a drill may take one out meanwhile
+        for step in range(len(urls)):
+            url = urls[(turn + step) % len(urls)]
             try:
                 got = session.request(method, url + path, timeout=TIMEOUT_SECONDS, **given)
             except requests.ConnectionError as error:

@@ -165,6 +165,14 @@ class Portal:
         local.stop(process)
         return process.wait()
 
+    def reload(self, name: str) -> None:
+        """Let a web server replace its processes; return once the old ones are gone."""
+        process = self.running[name]
+        old = set(children_of(process.pid))
+        process.send_signal(signal.SIGHUP)
+        self.wait(lambda: not old & set(children_of(process.pid)), f"{name} has new processes")
+        self.await_web(name)
+
     def kill(self, name: str) -> None:
         """End it with all its children at once: nobody of them can say a word."""
         process = self.running.pop(name)

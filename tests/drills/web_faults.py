@@ -16,6 +16,7 @@ from tests.drills.outcome import Outcome
 from tests.drills.portal import Portal
 
 SWEPT_WITHIN = 10.0  # seconds
+DRAINED_SECONDS = 2.0  # for what is asked of a web server already, once nobody is sent there
 TOGETHER = 20
 WAITS = """SELECT extract(epoch FROM settled_at - put_at)::float FROM support_outboxentry
            JOIN support_question ON support_question.id = question_id WHERE title LIKE %s"""
@@ -137,7 +138,7 @@ def _accepted(said: list[Said]) -> Answer:
 
 
 def rolling_restart(portal: Portal, rng: Random, *, short: bool) -> Outcome:
-    """Every process is told to end and started again, one after the other, while people ask."""
+    """Every process is replaced, one after the other, while people ask: as the guide says it."""
     found, ends = Outcome(), {}
     webs, others = ["web", "web-2"], ["checks", "beat"] if short else ["checks", "checks-2", "beat"]
     urls = [portal.start_web(name) for name in webs]
@@ -148,7 +149,7 @@ def rolling_restart(portal: Portal, rng: Random, *, short: bool) -> Outcome:
         portal.wait(lambda: outcome.checked(portal), "a first check")
         for turn in range(2 if short else 5):
             for name in [*webs, *others]:
-                ends[name, turn] = restart(portal, name)
+                ends[name, turn] = restart(portal, load, name, is_reload=bool(turn % 2))
                 portal.pause(0.5)
     took = portal.wait(lambda: not outcome.waiting(portal), "all are checked")
     unanswered = sum(answer.status == 0 for answer in load.answers)
@@ -160,12 +161,24 @@ def rolling_restart(portal: Portal, rng: Random, *, short: bool) -> Outcome:
     return found
 
 
-def restart(portal: Portal, name: str) -> int:
-    """Tell it to end and start it again; return once it is at work. Its exit status."""
-    status, checked = portal.stop(name), outcome.checked(portal)
+def restart(portal: Portal, load: Load, name: str, *, is_reload: bool) -> int:
+    """Replace it; return once it is at work. The exit status of what was ended.
+
+    A web server gets new processes in place (SIGHUP), or the proxy sends nobody there first.
+    """
+    if name not in portal.urls:
+        status, checked = portal.stop(name), outcome.checked(portal)
+        portal.start_again(name)
+        if name.startswith("checks"):
+            portal.wait(lambda: outcome.checked(portal) > checked, f"{name} is at work")
+        return status
+    if is_reload:
+        portal.reload(name)
+        return 0
+    load.urls.remove(portal.urls[name])
+    portal.pause(DRAINED_SECONDS)
+    status = portal.stop(name)
     portal.start_again(name)
-    if name in portal.urls:
-        portal.await_web(name)
-    elif name.startswith("checks"):
-        portal.wait(lambda: outcome.checked(portal) > checked, f"{name} is at work")
+    portal.await_web(name)
+    load.urls.append(portal.urls[name])
     return status
