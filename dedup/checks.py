@@ -37,7 +37,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     floor = settings.DEDUP_CASCADE_FLOOR
     if floor is not None and not 0 < floor < 1:
         found.append(Error("DEDUP_CASCADE_FLOOR must be over 0 and below 1.", id="dedup.E011"))
-    for name in ("DEDUP_SAMPLED_PER_QUESTION", "DEDUP_CHOSEN_PER_DAY"):
+    for name in ("DEDUP_SAMPLED_PER_QUESTION", "DEDUP_CHOSEN_PER_DAY", "DEDUP_NICENESS"):
         if not getattr(settings, name) >= 0:
             found.append(Error(f"{name} must be at least 0.", id="dedup.E004"))
     return found

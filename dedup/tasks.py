@@ -29,8 +29,6 @@ from support import outbox
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10  # about a tenth of a processor that others want too, all of one that nobody does
-
 
 @shared_task(ignore_result=True, soft_time_limit=40, time_limit=HARD_LIMIT_SECONDS)
 def check_waiting(**_: object) -> None:
@@ -103,7 +101,7 @@ def load_networks(**_: object) -> None:
     if not queues:
         return
     if queues == {"checks"}:
-        os.nice(NICENESS)
+        os.nice(settings.DEDUP_NICENESS)
     try:
         scoring.active_scorer()
     except Exception as error:  # without a release, or a database, a later task tries again

@@ -63,6 +63,9 @@ DEDUP_SAMPLED_PER_QUESTION = _number("DEDUP_SAMPLED_PER_QUESTION", 0.05)
 DEDUP_CHOSEN_PER_DAY = int(_number("DEDUP_CHOSEN_PER_DAY", 10))  # pairs, at most that many wait
 DEDUP_SWEEP_SECONDS = _number("DEDUP_SWEEP_SECONDS", 5)  # how often a worker looks for a lost bell
 DEDUP_SUGGEST_SECONDS = _number("DEDUP_SUGGEST_SECONDS", 0.3)  # what suggestions may take
+# How far a worker that only checks steps back for what else runs there; 0: not at all. With 10 it
+# gets about a tenth of a processor that others want too, and all of one that nobody does.
+DEDUP_NICENESS = int(_number("DEDUP_NICENESS", 10))
 DEDUP_THREADS = int(_number("DEDUP_THREADS", 1))  # processor threads of one worker process
 DEDUP_CASCADE = _text("DEDUP_CASCADE")  # a student of the release that reads first; empty: none
 # Below which probability the student is believed; as its manifest says where it is empty.

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.utils import timezone
 
-from dedup import releases, suggesting, tasks, watchdog
+from dedup import releases, suggesting, watchdog
 from dedup.management import diagnosis
 from dedup.management.demo import text
 from dedup.management.demo.stack import Stack
@@ -153,7 +154,7 @@ def test_a_worker_that_only_checks_lets_those_go_first_who_are_waited_for(
 
     (child,) = children_of(worker.pid)
     own = os.getpriority(os.PRIO_PROCESS, worker.pid)
-    assert os.getpriority(os.PRIO_PROCESS, child) == own + gives_way * tasks.NICENESS
+    assert os.getpriority(os.PRIO_PROCESS, child) == own + gives_way * settings.DEDUP_NICENESS
 
 
 def test_a_worker_that_is_told_to_stop_at_once_gives_its_batch_back(valkey, workers):

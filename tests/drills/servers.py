@@ -18,6 +18,7 @@ SETTINGS = {
     "API_WRITES_PER_MINUTE": "1000000",  # what is drilled are faults, not quotas
     "DEDUP_SHORTLIST": "6",  # and processes, not networks: a few pairs a question are enough
     "DEDUP_SAMPLED_PER_QUESTION": "0",
+    "DEDUP_NICENESS": "0",  # nobody waits for what else runs here
 }
 
 STATIC = "django.contrib.staticfiles.storage"
