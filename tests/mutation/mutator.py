@@ -11,10 +11,13 @@ from typing import Any
 import libcst as cst
 from mutmut import __main__ as mutmut
 from mutmut.mutation import file_mutation
+from mutmut.runners import harness
 
 arrange = file_mutation.function_trampoline_arrangement
 skips = file_mutation.MutationVisitor._skip_node_and_children
+run_tests = harness.PytestRunner.run_tests
 MUTMUTS_OWN = {"staticmethod", "classmethod"}
+SUSPICIOUS = 35  # what mutmut calls an end that says nothing
 
 
 def _is_decorated(function: cst.CSTNode) -> bool:
@@ -40,8 +43,17 @@ def skips_but_decorated(visitor: Any, node: cst.CSTNode) -> bool:
     return skips(visitor, bare)
 
 
+def run_what_is_found(runner: Any, **given: Any) -> int:
+    """A test that pytest does not find notices nothing: mutmut would count that as noticed."""
+    try:
+        return run_tests(runner, **given)
+    except harness.BadTestExecutionCommandsException:
+        return SUSPICIOUS
+
+
 file_mutation.function_trampoline_arrangement = arrange_decorated
 file_mutation.MutationVisitor._skip_node_and_children = skips_but_decorated
+harness.PytestRunner.run_tests = run_what_is_found  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     mutmut.cli()

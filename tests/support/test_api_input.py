@@ -300,3 +300,24 @@ def test_whatever_json_is_sent_the_answer_is_never_a_failure(send, body):
 @given(st.binary(max_size=300))
 def test_whatever_bytes_are_sent_the_answer_is_a_refusal(send, body):
     assert send(body).status_code == 400
+
+
+def test_twenty_levels_are_read_and_the_next_is_too_deep_but_brackets_in_a_text_are_none(send):
+    def code(levels):
+        return send(raw("[" * (levels - 1) + "]" * (levels - 1))).json()["code"]
+
+    assert (code(20), code(21)) == ("invalid", "too_deep")
+    assert send(raw('"How do I type [[[[[[[[[[[[[[[[[[[[[[[ ?"')).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"title": 1, "title": 2}', "A key stands twice."),
+        (b'{"title": "\\u0000"}', "A character cannot be stored."),
+        (raw("[" * 30), "This is nested too deep."),
+        (b"title=x", "This is not JSON in UTF-8."),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(send, body, said):
+    assert send(body).json()["detail"] == said
