@@ -30,7 +30,7 @@ if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
     os.environ["REDIS_URL"] = services.redis_url
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: tests of processes mostly wait."""
     return (os.cpu_count() or 1) + 1
