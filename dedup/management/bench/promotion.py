@@ -177,7 +177,8 @@ class Load:
             self.put += outbox.put_all(self._some(missing))
 
     def _some(self, number: int) -> list[int]:
-        return self.rng.sample(list(Question.objects.values_list("pk", flat=True)), number)
+        known = list(Question.objects.values_list("pk", flat=True))
+        return self.rng.sample(known, min(number, len(known)))
 
     def _note(self, question: Question) -> None:
         self._remember(question)
