@@ -7,9 +7,12 @@ promise broke.
 import argparse
 import importlib
 import json
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,20 +32,50 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of what is asked and when it breaks")
     parser.add_argument("--logs", type=Path, help="keep the logs of all processes in this folder")
     parser.add_argument("--table", type=Path, help="write a table of the results to this file")
+    parser.add_argument("--jobs", type=int, default=1, help="drills at the same time")
     given = parser.parse_args()
     chosen = DRILLS if "all" in given.names else [named(name) for name in given.names]
-    results = []
-    with tempfile.TemporaryDirectory(prefix="askonce-drills-") as scratch:
-        folder = Path(scratch)
-        with servers(folder / "servers") as services:
-            for drill in chosen:
-                results.append(run(drill, services, given.logs or folder, given))
-                say(json.dumps(results[-1]))
+    results = run_beside(chosen, given) if given.jobs > 1 else run_all(chosen, given)
     if given.table:
         given.table.write_text(table(results), encoding="utf-8")
     if len(chosen) > 1:
         say(json.dumps(summary(results)))
     return int(any(result["broken"] for result in results))
+
+
+def run_all(drills: list[Drill], given: argparse.Namespace) -> list[dict[str, Any]]:
+    """One after the other, on the same servers."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="askonce-drills-") as scratch:
+        folder = Path(scratch)
+        with servers(folder / "servers") as services:
+            for drill in drills:
+                results.append(run(drill, services, given.logs or folder, given))
+                say(json.dumps(results[-1]))
+    return results
+
+
+def run_beside(drills: list[Drill], given: argparse.Namespace) -> list[dict[str, Any]]:
+    """So many at the same time as there are jobs, each with servers of its own."""
+    flags = ["--seed", str(given.seed), *["--short"] * given.short]
+    flags += ["--logs", str(given.logs)] if given.logs else []
+
+    def job(part: list[Drill]) -> list[dict[str, Any]]:
+        argv = [sys.executable, "-m", "tests.drills", *(drill.name for drill in part), *flags]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        said = [line.rstrip() for line in process.stdout if say(line.rstrip())]
+        process.wait()
+        found = [json.loads(line) for line in said if line.startswith("{")]
+        return [result for result in found if "name" in result]
+
+    parts = [drills[first :: given.jobs] for first in range(min(given.jobs, len(drills)))]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        results = [result for found in pool.map(job, parts) for result in found]
+    lacking = {drill.name for drill in drills} - {result["name"] for result in results}
+    results += [{"name": name, "drill": named(name).number, "broken": ["it did not end"]}
+                for name in lacking]  # fmt: skip
+    return sorted(results, key=lambda result: int(result["drill"]))
 
 
 def run(
@@ -63,16 +96,20 @@ def run(
             figures, broken = found.figures, found.broken
         except GaveUp as error:
             figures, broken = outcome.left(portal), [str(error)]
+        except Exception as error:
+            traceback.print_exc(file=sys.stdout)
+            broken = [f"{type(error).__name__}: {error}"]
     return {
         "drill": drill.number, "name": drill.name, "seed": given.seed, "short": given.short,
         **figures, "broken": broken, "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
 
 
-def say(line: str) -> None:
+def say(line: str) -> bool:
     """Written at once, whoever reads it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+    return True
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ LONGEST_SECONDS = 1200  # all together; it takes half of that where nothing is w
 def drilled(tmp_path_factory):
     """What each drill found, by its name; all of them run once, on the same servers."""
     logs = tmp_path_factory.mktemp("drills")
-    argv = [sys.executable, "-m", "tests.drills", "all", "--short", "--logs", str(logs)]
+    argv = [sys.executable, "-m", "tests.drills", "all", "--short", "--jobs", "2"]
+    argv += ["--logs", str(logs)]
     ran = subprocess.run(
         argv, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=LONGEST_SECONDS, check=False,
