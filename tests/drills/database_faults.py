@@ -16,7 +16,7 @@ from django.db import connection
 from tests.drills import outcome
 from tests.drills.load import ASKED, READ, Answer, Load
 from tests.drills.outcome import Outcome
-from tests.drills.portal import GaveUp, Portal, frozen, tree
+from tests.drills.portal import GaveUp, NotPossible, Portal, frozen, tree
 
 PEOPLE = 10  # at once, more than a web process has threads
 ANSWERED_SECONDS = 10.0  # what any request takes at most, whatever Postgres does
@@ -197,7 +197,7 @@ def _small_disk(portal: Portal) -> Iterator[Path]:
         disk.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
-            raise GaveUp("a small disk is mounted: that takes root")
+            raise NotPossible("to mount a small disk takes root")
         try:
             tables = disk / "tables"
             tables.mkdir(mode=0o700)

@@ -38,6 +38,10 @@ class GaveUp(Exception):
     """What a drill waited for did not happen."""
 
 
+class NotPossible(Exception):
+    """This machine, or who runs the drill, cannot make that fault."""
+
+
 @dataclass
 class Portal:
     """The processes of one drill, on a database of its own."""
