@@ -177,7 +177,7 @@ def without_audit() -> int:
 
 def merge_crashed(portal: Portal, rng: Random, *, short: bool) -> Outcome:
     """A process that merges, takes back or restores is killed after each of its statements."""
-    found, kills, torn = Outcome(), 0, []
+    found, kills, done, torn = Outcome(), 0, 0, []
     admin = User.objects.create(username="admin", is_superuser=True)
     for prepare in (crashes.merge_of_two_threads, crashes.unmerge_of_a_subtree, crashes.restoring):
         admin.may_merge()  # what a person may do is read once and kept
@@ -193,9 +193,18 @@ def merge_crashed(portal: Portal, rng: Random, *, short: bool) -> Outcome:
         changed = crashes.everything() != before
         found.promise(holds=changed, words=f"{prepare.__name__} then changes something")
     for _ in range(20 if short else 200):
-        torn += [] if is_whole_after_a_kill(admin, rng) else ["at any moment"]
+        grown = grown_by_a_killed_merge(admin, rng)
+        done += grown == {1}
+        torn += [] if grown in ({0}, {1}) else [f"at any moment: {grown}"]
     bad = len(merging.broken_pointers())
-    found.note(kills=kills, torn=len(torn), bad_rows=bad, lost=len(torn), doubled=doubled_edges())
+    found.note(
+        kills=kills,
+        done_before_the_kill=done,
+        torn=len(torn),
+        bad_rows=bad,
+        lost=len(torn),
+        doubled=doubled_edges(),
+    )
     found.promise(holds=kills > 60, words="there were statements to be killed at")
     found.promise(holds=not torn, words=f"all or nothing: {torn}")
     found.promise(holds=bad == 0, words="the forest is flat")
@@ -225,13 +234,12 @@ def killed_at(act: Callable[[], Any], statement: int, *, is_after: bool) -> bool
     return in_another_process(act_and_die) == -signal.SIGKILL
 
 
-def is_whole_after_a_kill(admin: User, rng: Random) -> bool:
-    """Kill another process at any moment of a merge, its commit too; whether it is all or nothing
-    then."""
+def grown_by_a_killed_merge(admin: User, rng: Random) -> set[int]:
+    """Kill another process at any moment of a merge, its commit too; by how much what it writes has
+    grown: {0} or {1} where it is all or nothing."""
     act, before = crashes.merge_of_two_threads(admin), steps()
     in_another_process(act, seconds=rng.uniform(0.005, 0.06))
-    grown = {now - was for now, was in zip(steps(), before, strict=True)}
-    return grown in ({0}, {1})
+    return {now - was for now, was in zip(steps(), before, strict=True)}
 
 
 def steps() -> tuple[int, ...]:
@@ -239,7 +247,8 @@ def steps() -> tuple[int, ...]:
     with connection.cursor() as cursor:  # one statement: a commit on its way falls before or after
         cursor.execute(
             """SELECT (SELECT count(*) FROM support_merge WHERE undone_at IS NULL),
-                      (SELECT count(*) FROM support_auditentry WHERE action = 'merged'),
+                      (SELECT count(DISTINCT details ->> 'merge') FROM support_auditentry
+                       WHERE action = 'merged'),
                       (SELECT count(*) FROM support_question WHERE canonical_id IS NOT NULL)"""
         )
         return tuple(cursor.fetchone())
