@@ -28,7 +28,12 @@ pytestmark = pytest.mark.django_db
 
 def linter(**given):
     return MigrationLinter(
-        str(ROOT), include_apps=["support", "dedup"], no_cache=True, quiet=["ok"], **given
+        str(ROOT),
+        include_apps=["support", "dedup"],
+        no_cache=True,
+        quiet=["ok"],
+        analyser_string="postgresql",
+        **given,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
-PATIENCE_SECONDS = 6.0  # of a request, with each statement
+PATIENCE_SECONDS = 5.0  # of a request, with each statement
 
 
 def with_patience(

@@ -122,12 +122,14 @@ def test_no_more_wait_than_are_to_be_asked_a_day(scorer, settings):
 
 
 def test_two_who_choose_at_once_ask_no_more_than_one_would(scorer, monkeypatch):
-    for _ in range(5):
-        scored(scorer.release)
+    for _ in range(3):
+        scored(scorer.release, probability=0.1)
     align = scorer.align
 
     def choose_meanwhile(found):
         monkeypatch.setattr(scorer, "align", align)
+        for _ in range(3):  # a check has found better ones meanwhile: the other chooses these
+            scored(scorer.release, probability=0.5)
         chosen(scorer, count=3)
         return align(found)
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from dedup import drift
 from dedup.ml.evaluation import psi
 from dedup.models import Baseline, Score
-from tests.dedup.watched import ask_many
+from tests.dedup.watched import ask_many, store
 from tests.factories import ProductFactory, ReleaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +33,7 @@ def fill(release, *, questions, each, asked_at, power, **fields):
                 Score(older=other, newer=newer, older_hash="o", newer_hash="n", release=release,
                       logit=0, cosine=1 - even, probability=even**power, scored_at=asked_at)
             )  # fmt: skip
-    Score.objects.bulk_create(rows)
+    store(rows)
 
 
 def by_segment(found, measure="probability"):

@@ -181,7 +181,9 @@ def test_a_candidate_that_was_edited_waits_for_its_own_check(scorer):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_score_that_is_no_number_leaves_the_question_unchecked(scorer, monkeypatch, bad):
-    older, newer = ask("My blue lamp is dark"), ask("My blue lamp is dark")
+    older = ask("My blue lamp is dark")
+    pipeline.check_waiting(limit=16)
+    newer = ask("My blue lamp is dark")
     monkeypatch.setattr(
         scorer, "judge", lambda pairs, cosines: [Judged(bad, c, 0.5) for c in cosines]
     )
@@ -190,7 +192,8 @@ def test_a_score_that_is_no_number_leaves_the_question_unchecked(scorer, monkeyp
         pipeline.check_waiting(limit=16)
 
     assert not Flag.objects.exists()
-    assert set(OutboxEntry.objects.quarantined()) == {entry_of(older), entry_of(newer)}
+    assert list(OutboxEntry.objects.quarantined()) == [entry_of(newer)]
+    assert entry_of(older).settled_at
     assert entry_of(newer).failure == "FloatingPointError"
 
 

@@ -41,6 +41,13 @@ def ask_many(number: int, **fields) -> list[Question]:
     return Question.objects.bulk_create(made)
 
 
+def store(rows: list[Score]) -> None:
+    """Write scores, and let plans know of them: else each takes them for as few as were there."""
+    Score.objects.bulk_create(rows)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE dedup_score, support_question")
+
+
 def score_lately(release, *, now: datetime, questions: int, each: int, power: float, **fields):
     """New questions with scores, whose probabilities are even numbers to this power."""
     asked_at = now - timedelta(days=1)
@@ -53,9 +60,7 @@ def score_lately(release, *, now: datetime, questions: int, each: int, power: fl
                 Score(older=other, newer=newer, older_hash="o", newer_hash="n", release=release,
                       logit=0, cosine=0.9 - even / 2, probability=even**power, scored_at=asked_at)
             )  # fmt: skip
-    Score.objects.bulk_create(rows)
-    with connection.cursor() as cursor:  # else each plan takes them for as few as were there before
-        cursor.execute("ANALYZE dedup_score, support_question")
+    store(rows)
 
 
 def baseline(release, *, now: datetime) -> None:

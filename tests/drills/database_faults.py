@@ -30,8 +30,8 @@ def database_killed(portal: Portal, rng: Random, *, short: bool) -> Outcome:
     url = portal.start_web()
     portal.start_worker()
     load = Load([url], rng, pause=0.5, reads=True)
+    outcome.begin(portal, load)
     with load:
-        portal.wait(lambda: outcome.checked(portal), "a first check")
         for _ in range(2 if short else 5):
             portal.kill_postgres()
             time.sleep(rng.uniform(1, 3))
@@ -112,8 +112,8 @@ def disk_full(portal: Portal, rng: Random, *, short: bool) -> Outcome:
 def _crowd(portal: Portal, url: str, rng: Random, found: Outcome) -> Iterator[Load]:
     """More people than the web process can serve at once, after a first check."""
     load = Load([url], rng, pause=3.0, threads=PEOPLE, reads=True)
+    outcome.begin(portal, load)
     with load:
-        portal.wait(lambda: outcome.checked(portal), "a first check")
         threads, connections = portal.threads("web"), portal.connections()
         found.note(threads_before=threads, connections_before=connections)
         yield load

@@ -14,6 +14,7 @@ from tests.drills.outcome import Outcome
 from tests.drills.portal import Portal, send
 
 SECONDS, SHORT_SECONDS = 300.0, 20.0
+FEWEST = 4  # faults, however slow the machine is
 PAUSES = (0.5, 4.0)  # between two faults
 AWAY = (0.2, 3.0)  # how long a server stays away
 WEBS = ("web-1", "web-2")
@@ -95,7 +96,7 @@ def kill_storm(portal: Portal, rng: Random, *, short: bool) -> Outcome:
     with load:
         portal.wait(lambda: outcome.checked(portal), "a first check")
         until = time.monotonic() + (SHORT_SECONDS if short else SECONDS)
-        while time.monotonic() < until:
+        while time.monotonic() < until or faults.made.total() < FEWEST:
             faults.make_one()
             portal.pause(rng.uniform(*PAUSES))
         portal.keep_running()
@@ -106,6 +107,5 @@ def kill_storm(portal: Portal, rng: Random, *, short: bool) -> Outcome:
     found.note(faults=dict(sorted(faults.made.items())), made=faults.made.total(), left=left,
                recovery_seconds=took)  # fmt: skip
     found.count(portal, load, unavailable=True)
-    found.promise(holds=faults.made.total() > 3, words="there were faults")
     found.promise(holds=audit.verify().broken is None, words="the audit trail verifies")
     return found

@@ -117,6 +117,12 @@ def quarantined(portal: Portal) -> int:
     return _entries(portal)["quarantined"]
 
 
+def begin(portal: Portal, load: Load) -> None:
+    """Let a worker load its networks and check something, before people ask in numbers."""
+    load.ask_many(2)
+    portal.wait(lambda: checked(portal), "a first check")
+
+
 def held(portal: Portal) -> list[str]:
     """The tokens of all claims that workers hold, or held when they died."""
     rows = portal.query(

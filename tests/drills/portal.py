@@ -62,6 +62,8 @@ class Portal:
         with self.maintenance() as server:
             server.execute(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
             server.execute(f'CREATE DATABASE "{self.name}" TEMPLATE {TEMPLATE}')
+            # Else a crash turns the copy's sequences back: they count on what the template logged.
+            server.execute("CHECKPOINT")
         connection.close()
         connection.settings_dict["NAME"] = self.name
         self.environ = os.environ | {"DATABASE_URL": self.address}

@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 
@@ -7,7 +9,9 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 
 from support import database
+from support.database import base, waiting
 from support.models import Product
+from tests import services
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -15,6 +19,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(database, "PATIENCE_SECONDS", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stood_still(monkeypatch):
+    monkeypatch.setattr(waiting, "_stood_still_at", float("-inf"))
 
 
 def during_a_request(work):
@@ -93,3 +102,46 @@ def test_each_thread_has_patience_of_its_own(impatient):
     thread.join()
 
     assert ended == ["well"]
+
+
+def test_after_a_standstill_no_request_waits_for_a_new_connection():
+    connection.close()
+    waiting.note_standstill()
+
+    with pytest.raises(OperationalError, match="a moment ago"):
+        during_a_request(Product.objects.count)
+    assert Product.objects.count() == 0  # who is no request may wait
+
+
+def test_when_the_break_is_over_requests_try_again(monkeypatch):
+    connection.close()
+    waiting.note_standstill()
+    monkeypatch.setattr(waiting, "BREAK_SECONDS", 0.0)
+
+    assert during_a_request(Product.objects.count).status_code == 200
+
+
+def test_a_connection_that_says_nothing_is_a_standstill(monkeypatch):
+    if services.services is None or services.services.postgres is None:
+        pytest.skip("DATABASE_URL names a server that the tests may not stop")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    monkeypatch.setattr(base, "USABLE_SECONDS", 0.3)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert not connection.is_usable()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert waiting.stands_still()
+    connection.close()
+
+
+def test_a_connection_that_was_ended_is_none():
+    with connection.cursor() as cursor, pytest.raises(OperationalError):
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    assert not connection.is_usable()
+    assert not waiting.stands_still()
+    connection.close()
