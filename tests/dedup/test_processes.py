@@ -48,6 +48,7 @@ class Workers:
             "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
             "DEDUP_ARTIFACTS": str(artifacts),
             "DEDUP_SWEEP_SECONDS": "1",
+            "DEDUP_NICENESS": "0",  # beside other tests it would get next to nothing
             "DEDUP_SHORTLIST": "6",  # what is killed here are processes; the pairs are few
         }
 
@@ -149,6 +150,7 @@ def assert_all_checked_once(number):
 def test_a_worker_that_only_checks_lets_those_go_first_who_are_waited_for(
     valkey, workers, queues, gives_way
 ):
+    workers.environ["DEDUP_NICENESS"] = str(settings.DEDUP_NICENESS)
     worker = workers.start(queues)
     eventually(lambda: workers.says("release minilm"), what="its networks")
 
