@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +11,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver, reverse
 
-from dedup import review
+from dedup import review, starting
 from dedup.ml.artifact import read_manifest
 from dedup.models import (
     Alert,
@@ -24,7 +25,7 @@ from dedup.models import (
     SavedView,
     ThresholdChange,
 )
-from support import guests, mailing, merging
+from support import guests, mailing, merging, permissions
 from support.models import (
     Acceptance,
     Answer,
@@ -39,6 +40,7 @@ from support.models import (
     User,
     Vote,
 )
+from tests import conftest
 from tests.factories import AnswerFactory, FlagFactory, QuestionFactory, ReleaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -416,6 +418,17 @@ class World:
 @pytest.fixture
 def world(customer, agent, admin, enough_verdicts):
     return make_world(customer, agent, admin)
+
+
+@contextmanager
+def lasting_world():
+    """Made once for a whole module: all is taken back at its end."""
+    with pytest.MonkeyPatch.context() as patched, transaction.atomic():
+        patched.setattr(starting, "require_verdicts", lambda known: None)
+        permissions.create_roles()
+        roles = (permissions.CUSTOMER, permissions.AGENT, permissions.ADMIN)
+        yield make_world(*(conftest._person(role) for role in roles))
+        transaction.set_rollback(True)
 
 
 def make_world(customer, agent, admin):

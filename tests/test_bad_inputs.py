@@ -17,11 +17,8 @@ from django.test import Client
 from django.urls import reverse
 from drf_spectacular.generators import SchemaGenerator
 
-from dedup import starting
-from support import permissions
 from support.http import Request
 from support.wsgi import application
-from tests import conftest
 from tests.test_access import (
     EXPECTED,
     FOR_GUESTS,
@@ -29,7 +26,7 @@ from tests.test_access import (
     SIGNED_IN_ONLY,
     address,
     body,
-    make_world,
+    lasting_world,
     path_of,
     routes,
 )
@@ -96,17 +93,10 @@ every_route = pytest.mark.parametrize("route", BY_ID.values(), ids=list(BY_ID))
 @pytest.fixture(scope="module")
 def world(django_db_setup, django_db_blocker):
     """Made once: what a test does to it is taken back."""
-    patched = pytest.MonkeyPatch()
-    patched.setattr(starting, "require_verdicts", lambda known: None)
-    with django_db_blocker.unblock(), transaction.atomic():
-        permissions.create_roles()
-        roles = (permissions.CUSTOMER, permissions.AGENT, permissions.ADMIN)
-        made = make_world(*(conftest._person(role) for role in roles))
+    with django_db_blocker.unblock(), lasting_world() as made:
         made.sessions = {role: session_of(person) for role, person in made.people.items()}
         made.fields = {}  # of each route, as they were found
         yield made
-        transaction.set_rollback(True)
-    patched.undo()
 
 
 def session_of(person):

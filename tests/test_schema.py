@@ -9,12 +9,9 @@ from hypothesis import HealthCheck, settings
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from dedup import starting
-from support import permissions
 from support.models import ApiToken
 from support.wsgi import application
-from tests import conftest
-from tests.test_access import make_world
+from tests.test_access import lasting_world
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("world")]
 NEGATIVE = schemathesis.GenerationMode.NEGATIVE
@@ -78,14 +75,8 @@ def _requests_close_no_connection():
 @pytest.fixture(scope="module")
 def world(django_db_setup, django_db_blocker):
     """Made once: what a call does to it is taken back."""
-    patched = pytest.MonkeyPatch()
-    patched.setattr(starting, "require_verdicts", lambda known: None)
-    with django_db_blocker.unblock(), transaction.atomic():
-        permissions.create_roles()
-        roles = (permissions.CUSTOMER, permissions.AGENT, permissions.ADMIN)
-        yield make_world(*(conftest._person(role) for role in roles))
-        transaction.set_rollback(True)
-    patched.undo()
+    with django_db_blocker.unblock(), lasting_world() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
