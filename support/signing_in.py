@@ -23,29 +23,32 @@ from support.permissions import CUSTOMER
 from support.quota import Quota
 
 MINUTE = 60
+
+
+def _in_a_minute(**pages: int) -> dict[str, Quota]:
+    """A quota for each page, of so many in a minute."""
+    return {
+        page: Quota(page.removeprefix("account_"), most, MINUTE) for page, most in pages.items()
+    }
+
+
 # What is sent to a page, by whoever sends it: by address, for they have not signed in.
-SENT_BY_CLIENT = {
-    page: Quota(page.removeprefix("account_"), most, MINUTE)
-    for page, most in {
-        "account_login": 30,
-        "account_signup": 20,
-        "account_request_login_code": 20,
-        "account_confirm_login_code": 20,
-        "account_reset_password": 20,
-        "account_reset_password_from_key": 20,
-        "mfa_authenticate": 20,
-        "mfa_login_webauthn": 10,
-    }.items()
-}
-SENT_BY_PERSON = {
-    page: Quota(page.removeprefix("account_"), most, MINUTE)
-    for page, most in {
-        "account_reauthenticate": 10,
-        "account_change_password": 5,
-        "account_set_password": 5,
-        "account_email": 10,
-    }.items()
-}
+SENT_BY_CLIENT = _in_a_minute(
+    account_login=30,
+    account_signup=20,
+    account_request_login_code=20,
+    account_confirm_login_code=20,
+    account_reset_password=20,
+    account_reset_password_from_key=20,
+    mfa_authenticate=20,
+    mfa_login_webauthn=10,
+)
+SENT_BY_PERSON = _in_a_minute(
+    account_reauthenticate=10,
+    account_change_password=5,
+    account_set_password=5,
+    account_email=10,
+)
 # Guesses at one mailed code: it is bound to the session that asked for it.
 SENT_BY_SESSION = {"account_confirm_login_code": Quota("guesses_in_session", 5, 15 * MINUTE)}
 # Wrong passwords; right ones are given back. By name, so that many computers get no more tries.
