@@ -1,6 +1,5 @@
 """Minutes of faults at random under load."""
 
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from support import audit
 from tests.drills import outcome
 from tests.drills.load import Load
 from tests.drills.outcome import Outcome
-from tests.drills.portal import Portal, send
+from tests.drills.portal import Portal, frozen, tree
 
 SECONDS, SHORT_SECONDS = 300.0, 20.0
 FEWEST = 4  # faults, however slow the machine is
@@ -67,9 +66,9 @@ class Faults:
         self._hold(self.portal.valkey.process.pid)
 
     def database_killed(self) -> None:
-        self.portal.postgres.kill()
+        self.portal.kill_postgres()
         self._stay_away()
-        self.portal.postgres.restart()
+        self.portal.start_postgres()
 
     def _kill(self, name: str) -> None:
         self.portal.kill(name)
@@ -77,9 +76,8 @@ class Faults:
         self.portal.start_again(name)
 
     def _hold(self, pid: int) -> None:
-        send(pid, signal.SIGSTOP)
-        self._stay_away()
-        send(pid, signal.SIGCONT)
+        with frozen(tree(pid)):
+            self._stay_away()
 
     def _stay_away(self) -> None:
         self.portal.pause(self.rng.uniform(*AWAY))

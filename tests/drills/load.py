@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -100,8 +100,7 @@ class Load:
             answer = self._send(
                 session, ASKED, "POST", turn, "/api/v1/questions/", json=given, headers=headers
             )
-            is_over = answer.status not in {0, 409, 502, 503} or time.monotonic() > deadline
-            if is_over or (self._stopping.is_set() and time.monotonic() > deadline):
+            if answer.status not in {0, 409, 502, 503} or time.monotonic() > deadline:
                 return answer
             time.sleep(AGAIN_SECONDS)
         raise AssertionError
@@ -137,7 +136,7 @@ class Load:
     ) -> Answer:
         """Send once; a connection that is refused goes to the next web process, as behind a
         proxy."""
-        at, begun = time.monotonic(), time.monotonic()
+        at = time.monotonic()
         answer = Answer(what, 0, 0.0, at)
         urls = list(self.urls)  # a drill may take one out meanwhile
         for step in range(len(urls)):
@@ -155,7 +154,7 @@ class Load:
                 what, got.status_code, 0.0, at, got.headers.get("Retry-After", ""), known
             )
             break
-        answer = Answer(**{**answer.__dict__, "seconds": time.monotonic() - begun})
+        answer = replace(answer, seconds=time.monotonic() - at)
         self.answers.append(answer)
         return answer
 

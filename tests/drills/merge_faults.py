@@ -107,8 +107,8 @@ def merge_storm(portal: Portal, rng: Random, *, short: bool) -> Outcome:
         for turn in range(3 if short else 12):
             portal.pause(2 if short else 5)
             if turn % 3 == 1:
-                portal.postgres.kill()
-                portal.postgres.restart()
+                portal.kill_postgres()
+                portal.start_postgres()
                 faults["database"] += 1
             elif turn % 3 == 2:
                 portal.kill("web")

@@ -268,13 +268,6 @@ def frozen(pids: Sequence[int]) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-def send(pid: int, signal_: signal.Signals) -> None:
-    """Send a signal to a process and its children; those that ended meanwhile miss nothing."""
-    for one in [pid, *children_of(pid)]:
-        with suppress(ProcessLookupError):
-            os.kill(one, signal_)
-
-
 def _answers(url: str) -> bool:
     try:
         with urlopen(url, timeout=2) as response:
