@@ -274,15 +274,18 @@ def test_a_worker_started_without_a_broker_takes_bells_when_it_comes(valkey, wor
 def test_the_doctor_sees_which_workers_answer(valkey, workers):
     workers.start("checks")
     eventually(lambda: workers.says("ready."), what="a worker")
-
-    states = {found.name: found.state for found in diagnosis._workers()}
-
-    assert states == {
+    expected = {
         "workers: checks": "good",
         "workers: interactive": "broken",
         "workers: mail": "broken",
         "workers: training": "broken",
     }
+
+    def states():
+        return {found.name: found.state for found in diagnosis._workers()}
+
+    # A busy worker may be slower than the doctor waits, once.
+    eventually(lambda: states() == expected, what="its answer")
 
 
 def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, settings):
