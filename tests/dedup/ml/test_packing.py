@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -102,3 +105,29 @@ def test_batches_hold_every_row_once_shortest_first_within_the_budget(lengths, b
     assert [lengths[row] for row in rows] == sorted(lengths)
     for batch in batches:
         assert len(batch) == 1 or sum(lengths[row] for row in batch) <= budget
+
+
+GROWTH = """
+from pathlib import Path
+import torch
+from dedup.ml.packing import product
+
+def held():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+torch.set_num_threads(1)
+wide = product(torch.ones(1536, 384), torch.ones(1536))
+def read(lengths):
+    for length in lengths:
+        wide(torch.ones(length, 384))
+    return held()
+
+print(-read(range(1, 450)) + read(range(450, 1000)))
+"""
+
+
+def test_memory_does_not_grow_with_each_new_length_that_is_read():
+    grown = subprocess.check_output([sys.executable, "-c", GROWTH], timeout=120)
+
+    assert float(grown) < 30  # megabytes; 80 where a kernel is kept for each length
