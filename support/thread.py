@@ -211,8 +211,9 @@ def answers(questions: list[Question], reader: User | AnonymousUser) -> dict[int
     """For each of these live questions that has answers, all in its thread: what solved it first
     (`solved`), then by time."""
     ids = [question.pk for question in questions]
+    members = Question.objects.visible_to(reader).filter(Q(pk__in=ids) | Q(canonical__in=ids))
     rows = (
-        Answer.objects.filter(question__in=Question.objects.visible_to(reader).of_threads(*ids))
+        Answer.objects.filter(question__in=members)
         .select_related("question", "written_by")
         .annotate(solved=Exists(Acceptance.objects.filter(answer=OuterRef("pk"), question__in=ids)))
         .order_by("-solved", "written_at", "pk")
