@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.signals import worker_init
+from celery.signals import task_prerun, worker_init
+from django.db import close_old_connections
 from kombu import Connection, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "support.settings")
@@ -100,6 +101,8 @@ CONF: dict[str, Any] = {
         "max_retries": 1,
         "visibility_timeout": 60,
     },
+    # A new connection for each task, as Celery's default is, costs a suggestion 20 ms of processor.
+    "CELERY_DB_REUSE_MAX": 1000,
     "worker_proc_alive_timeout": 60,
     "worker_prefetch_multiplier": 1,
     "worker_hijack_root_logger": False,
@@ -120,6 +123,12 @@ mail_app = _app("support", set_as_current=False)
 # One for long work alone: each job has a process of its own, so the worker never loads them either.
 training_app = _app("dedup", tasks="job_tasks", set_as_current=False)
 app = _app()
+
+
+@task_prerun.connect
+def renew_connections(**_: Any) -> None:
+    """Let a task not meet the connection that broke under the one before it."""
+    close_old_connections()
 
 
 @worker_init.connect  # Django is ready then, and the sweep reads its rows

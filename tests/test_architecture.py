@@ -17,7 +17,7 @@ CODE = [path for path in OURS if "migrations" not in path.parts]
 SIGNALS = {
     "dedup/job_tasks.py": {"worker_shutting_down"},
     "support/apps.py": {"post_migrate"},
-    "support/celery.py": {"worker_init"},
+    "support/celery.py": {"task_prerun", "worker_init"},
     "support/sweep.py": {"task_received"},
     "dedup/tasks.py": {"worker_process_init"},
 }

@@ -288,6 +288,16 @@ def test_the_doctor_sees_which_workers_answer(valkey, workers):
     eventually(lambda: states() == expected, what="its answer")
 
 
+def others(what):
+    """Of each connection that another process has to this database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {what} FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
 def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, settings):
     settings.DEDUP_SUGGEST_SECONDS = 2.0
     first, second = text.seed()["questions"][:2]
@@ -303,6 +313,12 @@ def test_a_worker_suggests_by_meaning_what_a_reader_asks_again(valkey, workers, 
     found = eventually(look, what="the worker answers")
     assert found.questions[0] == known
     assert not Draft.objects.exists()
+
+    kept = others("pid")
+    assert eventually(look, what="it answers again")
+    assert others("pid") == kept  # a new connection for each draft took a third of its time
+    others("pg_terminate_backend(pid)")
+    assert eventually(look, what="it answers although its connection broke")
 
 
 def test_a_worker_for_mail_sends_at_once_and_never_loads_the_networks(valkey, workers):
