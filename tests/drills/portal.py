@@ -28,6 +28,7 @@ LOOK_SECONDS = 0.05
 TEMPLATE = local.DATABASE
 WEB = [
     "gunicorn", "{web}", "--bind", "127.0.0.1:{port}", "--workers", "2", "--threads", "4",
+    "--keep-alive", "75",
     "--no-control-socket", "--graceful-timeout", "10",
 ]  # fmt: skip
 BEAT = ["celery", "-A", "support", "beat", "--schedule", "{folder}/{name}"]

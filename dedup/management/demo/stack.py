@@ -41,6 +41,7 @@ PROCESSES: dict[str, list[str]] = {
     "beat": ["celery", "-A", "support", "beat", "--schedule", "{folder}/beat"],
     "web": [
         "gunicorn", "support.wsgi", "--bind", "{host}:{port}", "--workers", "2", "--threads", "4",
+        "--keep-alive", "75",
         "--no-control-socket",
     ],
 }  # fmt: skip
