@@ -1,11 +1,13 @@
 """People are sent to a portal; what they met, and what its processes held meanwhile."""
 
 import argparse
+import csv
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ RATES = ("ask", "read", "suggest", "decide")  # a second, as given
 PROMISED_MS = {"ask": 150.0, "suggest": 300.0}  # 95 of 100 within
 LOOK_SECONDS = 10.0
 MEGABYTE = 2**20
+HISTORY = "people_stats_history.csv"  # so locust names it
 WORKERS = ("checks", "interactive", "mail")
 
 
@@ -32,17 +35,20 @@ def measure(portal: Portal, given: argparse.Namespace, folder: Path) -> dict[str
     """Figures of one load."""
     people = folder / "people.json"
     people.write_text(json.dumps(populate(given)), encoding="utf-8")
-    url = portal.start_web(DEDUP_SHORTLIST="50")
+    url = portal.start_web(DEDUP_SHORTLIST="50", PROXY_COUNT="1")
     for name in WORKERS:
-        portal.start_worker(name, DEDUP_SHORTLIST="50")
+        portal.start_worker(name, DEDUP_SHORTLIST="50", DEDUP_NICENESS="10")
     portal.start_beat()
     token = json.loads(people.read_text(encoding="utf-8"))["customers"][0]
     portal.wait(lambda: suggests(url, token), "the worker for suggestions")
-    memory = Memory(portal)
-    with memory:
-        stats = send_people(url, people, given)
+    processes = Processes(portal)
+    with processes:
+        stats = send_people(url, people, given, folder)
     found = figures(stats, given.seconds)
-    found |= {"memory_mb": memory.told(), "seconds": given.seconds, "seed": given.seed,
+    for name, (first, last) in tenths(folder / HISTORY).items():
+        found[name] |= {"p95_ms_first": first, "p95_ms_last": last}
+    found |= {"memory_mb": processes.memory(), "processors": processes.busy(),
+              "seconds": given.seconds, "seed": given.seed,
               "waiting": outcome.waiting(portal)}  # fmt: skip
     late = [name for name, most in PROMISED_MS.items() if found[name]["p95_ms"] > most]
     failed = [name for name in stats_names(found) if found[name]["failures"]]
@@ -70,13 +76,16 @@ def suggests(url: str, token: str) -> bool:
     return bool(got.ok and got.json()["by_meaning"])
 
 
-def send_people(url: str, people: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Locust's figures of each kind of request."""
+def send_people(
+    url: str, people: Path, given: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
+    """Locust's figures of each kind of request; it leaves those of each second in `folder`."""
     argv = [
         sys.executable, "-m", "locust", "-f", str(FILE), "--headless",
         "--host", url, "--users", str(sum(getattr(given, name) for name in RATES)),
         "--spawn-rate", "10", "--run-time", f"{given.seconds}s", "--json",
-        "--only-summary", "--stop-timeout", "10", "--loglevel", "ERROR",
+        "--csv", str(folder / "people"), "--csv-full-history", "--only-summary",
+        "--stop-timeout", "10", "--loglevel", "ERROR",
     ]  # fmt: skip
     ran = subprocess.run(
         argv, env=os.environ | {"LOAD_PEOPLE": str(people)}, capture_output=True, text=True,
@@ -109,20 +118,38 @@ def percentiles(histogram: dict[str, int]) -> dict[str, float]:
     return {"p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99)}
 
 
+def tenths(history: Path) -> dict[str, tuple[float, float]]:
+    """Of each kind of request: milliseconds of 95 of 100, of the last ten seconds at each time,
+    their median in the first and in the last tenth of the load."""
+    seen: dict[str, list[float]] = {}
+    with history.open(encoding="utf-8", newline="") as rows:
+        for row in csv.DictReader(rows):
+            if row["Name"] != "Aggregated" and row["95%"] not in {"", "N/A"}:
+                seen.setdefault(row["Name"], []).append(float(row["95%"]))
+    return {
+        name: (
+            float(np.median(values[: max(1, len(values) // 10)])),
+            float(np.median(values[-max(1, len(values) // 10) :])),
+        )
+        for name, values in seen.items()
+    }
+
+
 def stats_names(found: dict[str, Any]) -> list[str]:
     """Those of requests."""
     return [name for name, row in found.items() if isinstance(row, dict) and "failures" in row]
 
 
-class Memory:
-    """What each process of a portal and its children hold, looked at again and again."""
+class Processes:
+    """What each process of a portal and its children hold and use, looked at again and again."""
 
     def __init__(self, portal: Portal) -> None:
         self.portal, self.seen = portal, dict[str, list[float]]()
+        self.used = dict[str, list[tuple[float, float]]]()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
 
-    def __enter__(self) -> "Memory":
+    def __enter__(self) -> "Processes":
         self._thread.start()
         return self
 
@@ -131,14 +158,14 @@ class Memory:
         self._thread.join()
 
     def _look_on(self) -> None:
+        servers = {name: getattr(self.portal, name).process for name in ("postgres", "valkey")}
         while not self._over.wait(LOOK_SECONDS):
-            for name, process in self.portal.running.items():
+            for name, process in (self.portal.running | servers).items():
                 self.seen.setdefault(name, []).append(held_by(process.pid))
-            for name in ("postgres", "valkey"):
-                process = getattr(self.portal, name).process
-                self.seen.setdefault(name, []).append(held_by(process.pid))
+                now = (time.monotonic(), used_by(process.pid))
+                self.used.setdefault(name, []).append(now)
 
-    def told(self) -> dict[str, dict[str, float]]:
+    def memory(self) -> dict[str, dict[str, float]]:
         """Of each: megabytes in the first and in the last tenth of the time, and at most."""
         told = {}
         for name, values in self.seen.items():
@@ -149,6 +176,24 @@ class Memory:
                 "most": round(max(values), 1),
             }
         return told
+
+    def busy(self) -> dict[str, float]:
+        """How many processors each kept busy."""
+        told = {}
+        for name, values in self.used.items():
+            (begun, before), *_, (ended, after) = values
+            told[name] = round((after - before) / (ended - begun), 2)
+        return told
+
+
+def used_by(pid: int) -> float:
+    """Seconds of a processor that a process, its children and those that ended have had."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0.0
+    own = sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(used_by(child) for child in children_of(pid))
 
 
 def held_by(pid: int) -> float:

@@ -8,25 +8,38 @@ tokens that may write (`customers`, `agents`) and `titles`.
 import itertools
 import json
 import os
+import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
 
-from locust import HttpUser, constant_throughput, task
+from locust import FastHttpUser, task
 
 PEOPLE = json.loads(Path(os.environ["LOAD_PEOPLE"]).read_text(encoding="utf-8"))
 RNG = Random(PEOPLE["seed"])
 NUMBERS = itertools.count(1)
 
 
-class Person(HttpUser):
-    """One who does something once a second; so many of each kind as their rate."""
+class Person(FastHttpUser):
+    """One who does something once a second, on average; so many of each kind as their rate.
+
+    When is left to chance, and does not depend on how long the answers take: so do people come who
+    know nothing of each other (a Poisson process).
+    """
 
     abstract = True
-    wait_time = constant_throughput(1)
     role = "customers"
 
+    def wait_time(self) -> float:
+        self.next_at += RNG.expovariate(1.0)
+        return max(0.0, self.next_at - time.monotonic())
+
     def on_start(self) -> None:
-        self.headers = {"Authorization": f"Bearer {RNG.choice(PEOPLE[self.role])}"}
+        self.next_at = time.monotonic()
+        self.wait()
+        # Each has a computer of their own, as a proxy in front of the portal would say.
+        self.computer = {"X-Forwarded-For": str(IPv4Address(RNG.getrandbits(32)))}
+        self.headers = self.computer | {"Authorization": f"Bearer {RNG.choice(PEOPLE[self.role])}"}
 
     def title(self) -> str:
         return str(RNG.choice(PEOPLE["titles"]))
@@ -49,16 +62,16 @@ class Reader(Person):
     @task(6)
     def read_question(self) -> None:
         pk = RNG.choice(PEOPLE["questions"])
-        self.client.get(f"/questions/{pk}/", name="read a question")
+        self.client.get(f"/questions/{pk}/", headers=self.computer, name="read a question")
 
     @task(2)
     def read_list(self) -> None:
-        self.client.get("/", name="read the list")
+        self.client.get("/", headers=self.computer, name="read the list")
 
     @task(2)
     def search(self) -> None:
         words = " ".join(self.title().split()[:4])
-        self.client.get("/", params={"q": words}, name="search")
+        self.client.get("/", params={"q": words}, headers=self.computer, name="search")
 
 
 class Writer(Person):
