@@ -1,5 +1,6 @@
 """How much one person may do in a stretch of time: counted in Postgres, exact for all processes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,9 @@ class Quota:
     seconds: int
 
 
+Use = tuple[Quota, str]  # one use of a quota, and by whom
+
+
 def spend(quota: Quota, *, spender: str, now: datetime) -> int:
     """Count one use; return 0 within the quota, else the seconds until the next stretch."""
     begun_at = _begun_at(quota, now)
@@ -38,6 +42,14 @@ def spend(quota: Quota, *, spender: str, now: datetime) -> int:
         )
         (used,) = cursor.fetchone()
     return quota.seconds - int(now.timestamp() - begun_at.timestamp()) if used > quota.most else 0
+
+
+def spend_each(uses: Iterable[Use], *, now: datetime) -> int:
+    """Count these uses, up to the first that is over its quota; return as `spend` does."""
+    for allowed, spender in uses:
+        if seconds := spend(allowed, spender=spender, now=now):
+            return seconds
+    return 0
 
 
 def give_back(quota: Quota, *, spender: str, now: datetime) -> None:

@@ -138,7 +138,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "support.signing_in.limit_pages",
+    "support.page_limits.limit_pages",
     "support.reading.as_the_reader_likes",
     "support.http.require_second_factor",
     "django_htmx.middleware.HtmxMiddleware",
@@ -248,7 +248,7 @@ ACCOUNT_FORMS = {
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 5 * 60  # seconds for which somebody has just proved who they are
 ACCOUNT_USER_DISPLAY = str
 ACCOUNT_ADAPTER = "support.signing_in.AccountAdapter"
-# In place of these, support.signing_in counts; what is left is how often an address is confirmed.
+# support.page_limits and signing_in count instead; left is how often an address is confirmed.
 ACCOUNT_RATE_LIMITS = dict.fromkeys(
     ("login", "login_failed", "signup", "request_login_code", "reset_password",
      "reset_password_from_key", "reauthenticate", "change_password", "manage_email")

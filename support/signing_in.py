@@ -12,53 +12,25 @@ from allauth.account.models import EmailAddress
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.contrib.auth.models import Group
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from support import quota
-from support.http import Handler, address_of, client_of, too_many
+from support.http import address_of, client_of, too_many
 from support.models import User
 from support.permissions import CUSTOMER
-from support.quota import Quota
+from support.quota import Quota, Use
 
 MINUTE = 60
 
 
-def _in_a_minute(**pages: int) -> dict[str, Quota]:
-    """A quota for each page, of so many in a minute."""
-    return {
-        page: Quota(page.removeprefix("account_"), most, MINUTE) for page, most in pages.items()
-    }
-
-
-# What is sent to a page, by whoever sends it: by address, for they have not signed in.
-SENT_BY_CLIENT = _in_a_minute(
-    account_login=30,
-    account_signup=20,
-    account_request_login_code=20,
-    account_confirm_login_code=20,
-    account_reset_password=20,
-    account_reset_password_from_key=20,
-    mfa_authenticate=20,
-    mfa_login_webauthn=10,
-)
-SENT_BY_PERSON = _in_a_minute(
-    account_reauthenticate=10,
-    account_change_password=5,
-    account_set_password=5,
-    account_email=10,
-)
-# Guesses at one mailed code: it is bound to the session that asked for it.
-SENT_BY_SESSION = {"account_confirm_login_code": Quota("guesses_in_session", 5, 15 * MINUTE)}
 # Wrong passwords; right ones are given back. By name, so that many computers get no more tries.
 WRONG_BY_CLIENT = Quota("wrong_by_client", 10, MINUTE)
 WRONG_BY_NAME = Quota("wrong_by_name", 5, 5 * MINUTE)
 WRONG_CODES = Quota("wrong_codes", 5, 5 * MINUTE)  # of an authenticator, or to recover one
 CODES_TO_ADDRESS = Quota("codes_to_address", 3, MINUTE)
 RESETS_TO_ADDRESS = Quota("resets_to_address", 5, MINUTE)
-
-Use = tuple[Quota, str]  # one use of a quota, and by whom
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -107,16 +79,8 @@ def _passwords(request: HttpRequest, credentials: dict[str, Any]) -> list[Use]:
 
 def spend(request: HttpRequest, *uses: Use) -> None:
     """Count these uses; where one is over its quota, the request is answered with a 429."""
-    if seconds := _seconds_left(*uses):
+    if seconds := quota.spend_each(uses, now=timezone.now()):
         raise ImmediateHttpResponse(too_many(request, seconds))
-
-
-def _seconds_left(*uses: Use) -> int:
-    now = timezone.now()
-    for allowed, spender in uses:
-        if seconds := quota.spend(allowed, spender=spender, now=now):
-            return seconds
-    return 0
 
 
 def give_back(*uses: Use) -> None:
@@ -137,31 +101,3 @@ class CodesCounted:
         code: str = super().clean_code()  # type: ignore[misc]
         give_back(use)
         return code
-
-
-def limit_pages(get_response: Handler) -> Handler:
-    """Refuse what is sent to the pages of accounts too often."""
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        return get_response(request)
-
-    def process_view(request: HttpRequest, *_view: Any) -> HttpResponse | None:
-        if request.method in {"GET", "HEAD", "OPTIONS"}:
-            return None
-        seconds = _seconds_left(*_sent(request))
-        return too_many(request, seconds) if seconds else None
-
-    middleware.process_view = process_view  # type: ignore[attr-defined]
-    return middleware
-
-
-def _sent(request: HttpRequest) -> list[Use]:
-    page = request.resolver_match.view_name if request.resolver_match else ""
-    uses = []
-    if page in SENT_BY_CLIENT:
-        uses.append((SENT_BY_CLIENT[page], client_of(request)))
-    if page in SENT_BY_PERSON and request.user.is_authenticated:
-        uses.append((SENT_BY_PERSON[page], str(request.user.pk)))
-    if page in SENT_BY_SESSION and request.session.session_key:
-        uses.append((SENT_BY_SESSION[page], request.session.session_key))
-    return uses

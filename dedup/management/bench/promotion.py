@@ -243,7 +243,7 @@ def readers() -> Iterator[dict[str, Any]]:
 
     def read() -> None:
         try:
-            while not ending.wait(0.2):
+            while not ending.wait(0.3):  # as a page does while somebody types
                 begun = time.perf_counter()
                 codes[client.get(reverse("home")).status_code] += 1
                 draft = {"title": "How do I reset my lamp?"}

@@ -104,9 +104,9 @@ def title(rng: random.Random) -> str:
     return " ".join(rng.sample(WORDS, 6))
 
 
-def person(role: str) -> Client:
-    """A browser of somebody with this role."""
-    user, _ = User.objects.get_or_create(username=f"bench-{role}")
+def person(role: str, name: str = "") -> Client:
+    """A browser of somebody with this role; one of each name."""
+    user, _ = User.objects.get_or_create(username=f"bench-{name or role}")
     user.groups.add(Group.objects.get(name=role))
     client = Client(SERVER_NAME="localhost")
     client.force_login(user)
