@@ -10,6 +10,7 @@ from support import audit, language, merging, outbox
 from support.models import Product, Question, Subscription, User
 
 Conflict = merging.MergeRefused
+NOT_TYPED = ["product", "asked_by", "canonical", "is_root", "canonical_is_root", "words"]
 
 
 class AudienceFixed(Conflict):
@@ -37,7 +38,7 @@ def submit_question(
         product=product, title=title.strip(), body=body.strip(), audience=audience, asked_by=by,
         asked_at=now, language=language.detected(title, body),
     )  # fmt: skip
-    question.full_clean(exclude=["canonical", "is_root", "canonical_is_root", "words"])
+    question.clean_fields(exclude=NOT_TYPED)
     question.save()
     Subscription.objects.create(question=question, subscriber=by, subscribed_at=now)
     audit.record("asked", by=by, now=now, question=question)
@@ -72,7 +73,7 @@ def edit_question(
     question.language = language.detected(title, body)
     question.version += 1
     question.edited_at = now
-    question.full_clean(exclude=["canonical", "is_root", "canonical_is_root", "words"])
+    question.clean_fields(exclude=NOT_TYPED)
     question.save(update_fields=["title", "body", "audience", "language", "version", "edited_at"])
     audit.record("edited", by=by, now=now, question=question, version=question.version)
     outbox.put(question, now=now)

@@ -63,7 +63,11 @@ class Claim:
 
 def put(question: Question, *, now: datetime | None = None) -> None:
     """Let `question` be checked as it now stands. In the transaction that changes it."""
-    OutboxEntry.objects.update_or_create(question=question, defaults=_fresh(now))
+    fresh = _fresh(now)
+    OutboxEntry.objects.bulk_create(
+        [OutboxEntry(question=question, **fresh)],
+        update_conflicts=True, unique_fields=["question"], update_fields=list(fresh),
+    )  # fmt: skip
     transaction.on_commit(ring, robust=True)
 
 
