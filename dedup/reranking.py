@@ -18,7 +18,7 @@ AT_ONCE = 4  # of them; between two batches it is seen whether there is time for
 # Cosine below which a search's candidate that shares no rare word with it is none. On the demo's
 # portal what is nearest to mere letters and to other subjects lies at 0.11 to 0.19.
 MEANT = 0.25
-SHARE = 0.5  # of the reader's patience, after which no batch is begun
+SHARE = 0.35  # of the reader's patience, after which no batch is begun
 
 
 def answer(draft_id: str) -> None:

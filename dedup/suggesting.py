@@ -23,7 +23,8 @@ from support.models.question import QuestionQuerySet
 log = logging.getLogger(__name__)
 
 TASK = "dedup.tasks.suggest"
-POLL_SECONDS = 0.01
+FIRST_POLL_SECONDS = 0.03  # no worker is quicker
+POLL_SECONDS = 0.02
 DRAFT_SECONDS = 60
 EXPIRE_SECONDS = 5  # a worker that comes later than this asks for nobody
 WORDS_SECONDS = 0.1  # of the budget, what is kept for the search by words alone
@@ -134,9 +135,10 @@ def _ask_worker(draft: Draft, deadline: float) -> tuple[list[int] | None, Rankin
 
 def _await(draft: Draft, deadline: float) -> tuple[list[int] | None, list[int] | None]:
     """What is near and what was found of that, as far as a worker came."""
-    near = found = None
+    near, found, pause = None, None, FIRST_POLL_SECONDS
     while found is None and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        pause = POLL_SECONDS
         rows = Draft.objects.filter(pk=draft.pk).values_list("near", "found")
         near, found = rows.first() or (None, None)
     return near, found
@@ -152,11 +154,12 @@ def _note(*, was_taken: bool) -> None:
 
 def _as_canonical(ids: list[int], reader: User | AnonymousUser) -> list[Suggestion]:
     """The live questions that stand for these, each once, in the same order."""
-    found = Question.objects.visible_to(reader).written().in_bulk(ids)
+    readable = Question.objects.visible_to(reader).with_answered().select_related("product")
+    found = readable.written().in_bulk(ids)
     first = {found[pk].root_id: found[pk] for pk in reversed(ids) if pk in found}
-    answered = Question.objects.visible_to(reader).with_answered().select_related("product")
-    standing = answered.in_bulk(list(first))
     roots = dict.fromkeys(found[pk].root_id for pk in ids if pk in found)
+    missing = [pk for pk in roots if pk not in found]
+    standing = found | (readable.in_bulk(missing) if missing else {})
     return [
         Suggestion(standing[pk], None if first[pk].pk == pk else first[pk])
         for pk in roots
