@@ -1,6 +1,6 @@
 """`python -m tests.load [--seconds N]`: how a portal on this machine holds the promised load.
 
-Twenty questions a second are asked; ten times a second somebody reads or searches, five times a
+Twenty questions a second are asked; five times a second somebody reads or searches, as often a
 draft is suggested for, once a verdict is given, while the worker that checks keeps a processor
 busy. What comes out: requests a second, milliseconds, failures, memory and processor time of each
 process. The last line of output is the result as JSON.
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--logs", type=Path, help="keep the logs of all processes in this folder")
     parser.add_argument("--ask", type=int, default=20, help="a second")
-    parser.add_argument("--read", type=int, default=10, help="a second")
+    parser.add_argument("--read", type=int, default=5, help="a second")
     parser.add_argument("--suggest", type=int, default=5, help="a second")
     parser.add_argument("--decide", type=int, default=1, help="a second")
     given = parser.parse_args()
