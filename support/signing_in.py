@@ -23,8 +23,6 @@ from support.permissions import CUSTOMER
 from support.quota import Quota, Use
 
 MINUTE = 60
-
-
 # Wrong passwords; right ones are given back. By name, so that many computers get no more tries.
 WRONG_BY_CLIENT = Quota("wrong_by_client", 10, MINUTE)
 WRONG_BY_NAME = Quota("wrong_by_name", 5, 5 * MINUTE)
