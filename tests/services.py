@@ -10,6 +10,7 @@ import pytest
 from support import local
 
 services: local.Services | None = None
+REASON_LINES = 30
 STARTED = "ASKONCE_TESTS_STARTED"  # which services were started for this run, not given to it
 
 # A process of a parallel run has services of its own: bells and killed brokers are not for others.
@@ -30,6 +31,13 @@ if services is None and not {"--help", "-h", "--version"} & set(sys.argv):
     os.environ["REDIS_URL"] = services.redis_url
 
 
+broken: list[str] = []  # why a process of a parallel run, or the run itself, broke
+
+
+def pytest_internalerror(excrepr: object) -> None:
+    broken.append(str(excrepr))
+
+
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: tests of processes mostly wait."""
@@ -39,3 +47,6 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_unconfigure() -> None:
     if services:
         services.stop()
+    if broken:  # the first is the cause; hundreds of lines about its consequences came after it
+        reason = broken[0].splitlines()[-REASON_LINES:]
+        sys.stderr.write("\n".join(["The run broke first by:", *reason, ""]))
