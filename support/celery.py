@@ -96,7 +96,7 @@ CONF: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_transport_options": {
-        "socket_timeout": 0.4,  # up to three of them until a broker that hangs is given up
+        "socket_timeout": 0.4,  # one of them until a broker that hangs is given up
         "socket_connect_timeout": 0.4,
         "max_retries": 1,
         "visibility_timeout": 60,

@@ -25,6 +25,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
+from kombu import Producer
 
 from support.celery import app
 from support.models import OutboxEntry, Question
@@ -38,6 +39,7 @@ MOST_ATTEMPTS = 3
 LATE_SECONDS = 60.0  # what waits for longer has nobody who checks it, if nobody is at work
 LONG_SECONDS = 600.0  # and this is late whoever is
 SOMEBODY = "?"  # checked a question before it was written down which release did
+MOST_BELLS = 100  # more than there are workers: while so many lie there, another would wake nobody
 BREAK_SECONDS = 5.0  # after a message that could not be sent, none is tried for so long
 FIXED = 0.0  # as a moment until which none is tried
 # Measured on a dead Redis: without any retry, Celery waits longer than with one.
@@ -148,7 +150,11 @@ def _fresh(now: datetime | None) -> dict[str, Any]:
 
 
 def ring(*, is_patient: bool = False) -> bool:
-    """Wake a worker; False where the broker cannot be reached (the sweep will see the entry)."""
+    """Wake a worker; False where the broker cannot be reached (the sweep will see the entry).
+
+    Where workers are behind, or none is there, no more than about MOST_BELLS bells pile up: whoever
+    hears one of them claims what waits, and rings again while something is left.
+    """
     return send(CHECK_TASK, is_patient=is_patient)
 
 
@@ -173,13 +179,22 @@ def send(task: str, *args: str, is_patient: bool = False, **options: Any) -> boo
 def _send(task: str, args: Sequence[str], options: dict[str, Any]) -> bool:
     global _silent_until  # noqa: PLW0603 - one breaker for each process
     try:
-        app.send_task(task, args, retry=True, retry_policy=RETRY_ONCE, **options)
+        with app.producer_or_acquire() as producer:
+            if task != CHECK_TASK or _bells(producer) < MOST_BELLS:
+                options = {**options, "retry": True, "retry_policy": RETRY_ONCE}
+                app.send_task(task, args, producer=producer, **options)
     except Exception as error:
         _break()
         log.warning("The broker cannot be reached: %s", type(error).__name__)
         return False
     _silent_until = FIXED
     return True
+
+
+def _bells(producer: Producer) -> int:
+    """How many nobody has heard yet."""
+    channel: Any = producer.channel
+    return int(channel.queue_declare(CHECK_QUEUE, durable=True).message_count)
 
 
 def _break() -> None:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+import redis
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
@@ -368,10 +369,38 @@ def test_a_bell_that_rings_carries_nothing(monkeypatch):
     assert outbox.ring()
     assert outbox.send("dedup.tasks.train", "7", queue="training")
 
+    for _, options in sent:
+        del options["producer"]
     assert sent == [
         (("dedup.tasks.check_waiting", ()), once),
         (("dedup.tasks.train", ("7",)), once | {"queue": "training"}),
     ]
+
+
+def test_no_more_bells_pile_up_than_workers_could_hear():
+    broker = redis.Redis.from_url(settings.REDIS_URL)
+    broker.delete(outbox.CHECK_QUEUE)
+
+    assert all(outbox.ring() for _ in range(outbox.MOST_BELLS + 20))
+    assert broker.llen(outbox.CHECK_QUEUE) == outbox.MOST_BELLS
+
+    broker.lpop(outbox.CHECK_QUEUE)  # a worker hears one
+    assert outbox.ring()
+    assert broker.llen(outbox.CHECK_QUEUE) == outbox.MOST_BELLS
+    broker.delete(outbox.CHECK_QUEUE)
+
+
+def test_a_bell_rings_over_a_line_that_the_broker_cut():
+    broker = redis.Redis.from_url(settings.REDIS_URL)
+    broker.delete(outbox.CHECK_QUEUE)
+    assert outbox.ring()
+
+    for line in broker.client_list():
+        broker.client_kill_filter(_id=line["id"], skipme=True)
+
+    assert outbox.ring()
+    assert broker.llen(outbox.CHECK_QUEUE) == 2
+    broker.delete(outbox.CHECK_QUEUE)
 
 
 @pytest.mark.django_db(transaction=True)
