@@ -13,6 +13,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.middleware.locale import LocaleMiddleware
 from django.shortcuts import redirect, render
 from django.utils import translation
@@ -30,6 +31,7 @@ Handler = Callable[[HttpRequest], HttpResponse]
 Address = IPv4Address | IPv6Address
 FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # codes to recover one are none
 FOR_MONITORS = ("/livez", "/readyz", "/healthz/")
+TOKEN_FIELD = "csrfmiddlewaretoken"  # noqa: S105 - its name
 WITHOUT_SECOND_FACTOR = ("/accounts/", *FOR_MONITORS)
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
@@ -181,13 +183,23 @@ def is_for_program(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
 
-def refusal(request: HttpRequest, status: int, code: str, detail: str | Promise) -> HttpResponse:
-    """Problem details (RFC 9457) for programs, a page for people in their language."""
+def refusal(
+    request: HttpRequest, status: int, code: str, detail: str | Promise, *, keeps: bool = False
+) -> HttpResponse:
+    """Problem details (RFC 9457) for programs, a page for people in their language.
+
+    A page that `keeps` holds what was sent, to be sent again.
+    """
     with translation.override(language_of(request)):  # also where nothing has asked for it yet
         if is_for_program(request):
             body = problems.details(status=status, code=code, detail=str(detail))
             return JsonResponse(body, status=status, content_type=problems.MEDIA_TYPE)
-        return render(None, "refusal.html", {"status": status, "detail": detail}, status=status)
+        context: dict[str, Any] = {"status": status, "detail": detail}
+        if keeps:
+            fields = [(name, value) for name, values in request.POST.lists() for value in values]
+            context |= {"path": request.get_full_path(), "csrf_token": get_token(request)}
+            context |= {"kept": [field for field in fields if field[0] != TOKEN_FIELD]}
+        return render(None, "refusal.html", context, status=status)
 
 
 def unavailable(request: HttpRequest) -> HttpResponse:
@@ -197,9 +209,9 @@ def unavailable(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
+def too_many(request: HttpRequest, seconds: int, *, keeps: bool = False) -> HttpResponse:
     """Somebody did something so often that the next time has to wait."""
-    response = refusal(request, 429, "too_many", wait_words(seconds))
+    response = refusal(request, 429, "too_many", wait_words(seconds), keeps=keeps)
     response["Retry-After"] = str(seconds)
     return response
 

@@ -35,13 +35,10 @@ SENT_BY_PERSON = _in_a_minute(
     account_change_password=5,
     account_set_password=5,
     account_email=10,
-    ask=30,
-    edit_question=30,
-    answer=30,
-    dispute=10,
 )
-# By whom we know, or else by address. No oftener does the page itself send while somebody types.
-SENT_BY_ANYBODY = _in_a_minute(similar=240)
+# By whom we know, or else by address. What was typed on these stays with who is refused.
+TEXTS = _in_a_minute(ask=30, edit_question=30, answer=30, dispute=10)
+SENT_BY_ANYBODY = TEXTS | _in_a_minute(similar=240)  # four a second, as one types
 # Guesses at one mailed code: it is bound to the session that asked for it.
 SENT_BY_SESSION = {"account_confirm_login_code": Quota("guesses_in_session", 5, 15 * MINUTE)}
 SEARCHES = Quota("searches", 120, MINUTE)
@@ -58,7 +55,8 @@ def limit_pages(get_response: Handler) -> Handler:
         is_read = request.method in {"GET", "HEAD", "OPTIONS"}
         uses = _searched(request) if is_read else _sent(request)
         seconds = quota.spend_each(uses, now=timezone.now())
-        return too_many(request, seconds) if seconds else None
+        keeps = not is_read and _page_of(request) in TEXTS
+        return too_many(request, seconds, keeps=keeps) if seconds else None
 
     middleware.process_view = process_view  # type: ignore[attr-defined]
     return middleware

@@ -3,8 +3,11 @@ from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.urls import get_resolver
 from django.utils import timezone
+from django.utils.html import escape
 
+from dedup.suggesting import Ranking, Suggestions
 from support import page_limits
 from tests.factories import ProductFactory, UserFactory
 
@@ -37,6 +40,67 @@ def signed_in(user, address="10.0.0.1"):
 def ask(client):
     given = {"title": "", "body": "", "product": ProductFactory().pk, "audience": "public"}
     return client.post("/ask/", given).status_code
+
+
+PATHS = {
+    "ask": "/ask/",
+    "edit_question": "/questions/7/edit/",
+    "answer": "/questions/7/answer/",
+    "dispute": "/questions/7/different/",
+}
+
+
+def test_each_limit_is_of_a_page_that_is_there():
+    tables = (
+        page_limits.SENT_BY_CLIENT, page_limits.SENT_BY_PERSON, page_limits.SENT_BY_ANYBODY,
+        page_limits.SENT_BY_SESSION, {page_limits.SEARCH_PAGE: page_limits.SEARCHES},
+    )  # fmt: skip
+    there = set(get_resolver().reverse_dict)
+
+    assert {page for table in tables for page in table} <= there
+
+
+@pytest.mark.parametrize("page", page_limits.TEXTS)
+def test_a_page_of_text_that_is_sent_too_often_keeps_it_to_be_sent_again(three, page):
+    client = signed_in(UserFactory())
+    typed = {"body": 'two lines\nand a "quote" <b>', "version": "1"}
+
+    answers = [client.post(PATHS[page], typed) for _ in range(4)]
+
+    assert [answer.status_code == 429 for answer in answers] == [False] * 3 + [True]
+    kept = answers[3].content.decode()
+    assert f'<form method="post" action="{PATHS[page]}">' in kept
+    assert escape(typed["body"]) in kept
+    assert kept.count("csrfmiddlewaretoken") == 1
+
+
+def test_a_password_is_never_kept_on_a_page(three, monkeypatch):
+    for table in (page_limits.SENT_BY_CLIENT, page_limits.SENT_BY_PERSON):
+        for page, allowed in table.items():
+            monkeypatch.setitem(table, page, replace(allowed, most=0))
+
+    answer = Client().post("/accounts/login/", {"login": "ada", "password": "a secret of mine"})
+
+    assert answer.status_code == 429
+    assert "a secret of mine" not in answer.content.decode()
+
+
+def test_guests_who_ask_are_counted_by_computer_before_anything_is_compared(three, monkeypatch):
+    compared = []
+
+    def similar(**given):
+        compared.append(given)
+        return Suggestions([], Ranking.WORDS)
+
+    monkeypatch.setattr("dedup.views.asking.suggesting.similar", similar)
+    guest = Client(REMOTE_ADDR="10.0.0.1")
+    given = {"title": "My lamp is dark", "body": "", "audience": "public", "email": "a@b.example",
+             "product": ProductFactory().pk, "add_difference": "1"}  # fmt: skip
+
+    answers = [guest.post("/ask/", given).status_code for _ in range(5)]
+
+    assert answers == [200] * 3 + [429] * 2
+    assert len(compared) == 3
 
 
 def search(client, words="lamp"):
