@@ -150,6 +150,16 @@ def test_the_web_serves_our_application_where_its_health_is_asked(client):
     assert asked[1] == "/readyz"
 
 
+@pytest.mark.parametrize("guide", ["README.md", "templates/docs/en/operators/01-install.md"])
+def test_who_starts_the_web_by_hand_is_told_to_start_it_the_same_way(guide):
+    told = re.search(r"^gunicorn support\.wsgi (.+)$", (ROOT / guide).read_text(), re.MULTILINE)
+    command = " ".join(words("web")[0])
+
+    assert told
+    for given in re.findall(r"--\S+ \S+", told[1]):
+        assert f"{given} " in f"{command} "
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_service_runs_as_root_or_can_become_it(name):
     service = SERVICES[name]

@@ -45,8 +45,8 @@ def measure(portal: Portal, given: argparse.Namespace, folder: Path) -> dict[str
     with processes:
         stats = send_people(url, people, given, folder)
     found = figures(stats, given.seconds)
-    for name, (first, last) in tenths(folder / HISTORY).items():
-        found[name] |= {"p95_ms_first": first, "p95_ms_last": last}
+    for name, medians in p95_over_time(folder / HISTORY).items():
+        found[name] |= {"p95_ms_tenths": medians}
     found |= {"memory_mb": processes.memory(), "processors": processes.busy(),
               "seconds": given.seconds, "seed": given.seed,
               "waiting": outcome.waiting(portal)}  # fmt: skip
@@ -118,21 +118,21 @@ def percentiles(histogram: dict[str, int]) -> dict[str, float]:
     return {"p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99)}
 
 
-def tenths(history: Path) -> dict[str, tuple[float, float]]:
-    """Of each kind of request: milliseconds of 95 of 100, of the last ten seconds at each time,
-    their median in the first and in the last tenth of the load."""
+def p95_over_time(history: Path) -> dict[str, list[float]]:
+    """Of each kind of request: within how many milliseconds 95 of 100 of the last ten seconds were
+    answered, the median of that in each tenth of the load."""
     seen: dict[str, list[float]] = {}
     with history.open(encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
             if row["Name"] != "Aggregated" and row["95%"] not in {"", "N/A"}:
                 seen.setdefault(row["Name"], []).append(float(row["95%"]))
-    return {
-        name: (
-            float(np.median(values[: max(1, len(values) // 10)])),
-            float(np.median(values[-max(1, len(values) // 10) :])),
-        )
-        for name, values in seen.items()
-    }
+    return {name: tenths(values) for name, values in seen.items()}
+
+
+def tenths(values: list[float]) -> list[float]:
+    """The median of each tenth of them, one after the other."""
+    parts = np.array_split(values, min(10, len(values)))
+    return [round(float(np.median(part)), 1) for part in parts]
 
 
 def stats_names(found: dict[str, Any]) -> list[str]:
@@ -159,30 +159,28 @@ class Processes:
 
     def _look_on(self) -> None:
         servers = {name: getattr(self.portal, name).process for name in ("postgres", "valkey")}
-        while not self._over.wait(LOOK_SECONDS):
+        while True:
             for name, process in (self.portal.running | servers).items():
                 self.seen.setdefault(name, []).append(held_by(process.pid))
                 now = (time.monotonic(), used_by(process.pid))
                 self.used.setdefault(name, []).append(now)
+            if self._over.wait(LOOK_SECONDS):
+                return
 
-    def memory(self) -> dict[str, dict[str, float]]:
-        """Of each: megabytes in the first and in the last tenth of the time, and at most."""
-        told = {}
-        for name, values in self.seen.items():
-            tenth = max(1, len(values) // 10)
-            told[name] = {
-                "first": round(float(np.median(values[:tenth])), 1),
-                "last": round(float(np.median(values[-tenth:])), 1),
-                "most": round(max(values), 1),
-            }
-        return told
+    def memory(self) -> dict[str, dict[str, Any]]:
+        """Of each: megabytes in each tenth of the time, and at most."""
+        return {
+            name: {"tenths": tenths(values), "most": round(max(values), 1)}
+            for name, values in self.seen.items()
+        }
 
     def busy(self) -> dict[str, float]:
-        """How many processors each kept busy."""
+        """How many processors each kept busy; of what was looked at once that cannot be told."""
         told = {}
         for name, values in self.used.items():
-            (begun, before), *_, (ended, after) = values
-            told[name] = round((after - before) / (ended - begun), 2)
+            (begun, before), (ended, after) = values[0], values[-1]
+            if ended > begun:
+                told[name] = round((after - before) / (ended - begun), 2)
         return told
 
 

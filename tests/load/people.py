@@ -1,8 +1,8 @@
-"""A locustfile: people who ask, read, search, write drafts and decide, each at a steady rate.
+"""A locustfile: people who ask, read, search, write drafts and decide, all of them at random.
 
 `python -m tests.load` starts a portal and sends them there. Against a portal that runs:
 `LOAD_PEOPLE=people.json locust -f tests/load/people.py --host https://…`, where the file has
-tokens that may write (`customers`, `agents`) and `titles`.
+tokens that may write (`customers`, `agents`), `titles`, ids of `questions`, `rates` and a `seed`.
 """
 
 import itertools

@@ -32,6 +32,13 @@ def test_a_question_is_stored_with_its_check_and_its_asker_follows():
     assert AuditEntry.objects.get(action="asked").question == question
 
 
+def test_asking_takes_few_queries(django_assert_num_queries):
+    product, asker = ProductFactory(), UserFactory()
+
+    with django_assert_num_queries(9):
+        ask(product=product, by=asker)
+
+
 def test_the_bell_rings_only_after_the_commit(bells, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks() as callbacks:
         ask()

@@ -5,6 +5,7 @@ its own with real workers beside it; both are gone afterwards. The questions are
 project's other texts, and above their number made up from two each.
 """
 
+import itertools
 import os
 import random
 import secrets
@@ -40,6 +41,7 @@ from support.models import OutboxEntry, Question
 SIZES = (320, 100_000)  # questions; the demo has 320
 EVERY_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
+DRAFTS_OF_ONE = 200
 SHARES_TYPED = (0.5, 0.75, 1.0)  # of a title, when its writer pauses
 STATES = ("with the worker", "behind a backlog", "without a worker")
 
@@ -140,8 +142,7 @@ def measure(
     found: dict[str, Any] = {}
 
     def asked(state: str) -> None:
-        writer = person(permissions.CUSTOMER, name=state)  # more is taken from nobody in a minute
-        found[state] = ask(writer, drafts, console, state)
+        found[state] = ask(writers(state), drafts, console, state)
 
     workers.start("interactive")
     await_worker(workers.log)
@@ -181,11 +182,21 @@ def await_worker(log: Path) -> None:
     raise RuntimeError(f"The worker does not answer:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def ask(client: Client, drafts: list[str], console: Console, state: str) -> dict[str, Any]:
+def writers(state: str) -> Iterator[Client]:
+    """Who writes each draft: another person after so many, for a minute takes no more of one."""
+    for number in itertools.count():
+        writer = person(permissions.CUSTOMER, name=f"{state} {number}")
+        yield from itertools.repeat(writer, DRAFTS_OF_ONE)
+
+
+def ask(
+    clients: Iterator[Client], drafts: list[str], console: Console, state: str
+) -> dict[str, Any]:
     """What a browser sends while its person types, five times a second."""
     spent, ranked = [], Counter[str]()
     with noting(ranked):
         for draft in track(drafts, state, console=console, transient=True):
+            client = next(clients)
             begun = time.perf_counter()
             answer = client.post(reverse("similar"), {"title": draft})
             spent.append(time.perf_counter() - begun)
