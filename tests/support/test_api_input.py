@@ -310,6 +310,21 @@ def test_twenty_levels_are_read_and_the_next_is_too_deep_but_brackets_in_a_text_
     assert send(raw('"How do I type [[[[[[[[[[[[[[[[[[[[[[[ ?"')).status_code == 201
 
 
+def test_levels_are_counted_where_they_are_not_how_often_something_is_opened_and_closed(send):
+    wide = "[" + ",".join(["[]"] * 40) + "]"
+    deep = "[" * 19 + "]" * 19
+
+    assert send(raw(wide)).json()["code"] == "invalid"
+    assert send(raw(f"[[],[],{deep}]")).json()["code"] == "too_deep"
+
+
+def test_a_quotation_mark_in_a_text_does_not_end_it_but_a_backslash_before_its_end_does(send):
+    brackets = "[" * 30
+
+    assert send(raw(rf'"say \"{brackets}\" to it"')).status_code == 201
+    assert send(raw(rf'"it ends in \\", "body": {brackets}')).json()["code"] == "too_deep"
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
