@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -122,7 +123,26 @@ def test_a_merged_question_is_no_target(pair, admin):
     with pytest.raises(merging.NotLive) as refused:
         merging.merge(duplicate=QuestionFactory(), canonical=duplicate, by=admin)
 
-    assert refused.value.details["canonical"] == canonical.pk
+    assert refused.value.details == {"question": duplicate.pk, "canonical": canonical.pk}
+
+
+def test_a_merged_question_is_not_merged_into_another_as_if_it_were_already(pair, admin):
+    canonical, duplicate = pair
+    merging.merge(duplicate=duplicate, canonical=canonical, by=admin)
+
+    with pytest.raises(merging.NotLive) as refused:
+        merging.merge(duplicate=duplicate, canonical=QuestionFactory(), by=admin)
+
+    assert refused.value.details == {"question": duplicate.pk, "canonical": canonical.pk}
+
+
+def test_a_merge_says_when_and_why_it_was_made(pair, admin):
+    moment = timezone.now() - timedelta(days=3)
+
+    edge = merging.merge(duplicate=pair[1], canonical=pair[0], by=admin, now=moment)
+
+    edge.refresh_from_db()
+    assert (edge.merged_at, edge.reason) == (moment, "")
 
 
 def test_opposite_merges_one_after_the_other_are_refused(pair, admin):
@@ -157,6 +177,15 @@ def test_agents_do_not_merge_without_a_grant_on_both_sides(pair, agent):
 
     with pytest.raises(merging.NotAllowed):
         merging.merge(duplicate=elsewhere, canonical=canonical, by=agent)
+
+
+def test_a_right_over_what_closes_alone_merges_nothing(agent):
+    duplicate, canonical = QuestionFactory(), QuestionFactory(product=ProductFactory(slug="kettle"))
+    agent.merge_grants.create(product=duplicate.product)
+
+    assert not merging.may_merge(agent, duplicate, canonical)
+    with pytest.raises(merging.NotAllowed):
+        merging.merge(duplicate=duplicate, canonical=canonical, by=agent)
 
 
 def test_a_merge_needs_the_right_for_all_that_it_closes(pair, agent, admin):
